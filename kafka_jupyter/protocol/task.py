@@ -1,0 +1,104 @@
+"""The Task: all that is needed to train one model, one record in the `task` topic.
+
+Every byte string it needs is a *part* with a name (`Task.parts()`); the worker's supervisor brings each to a local file and
+hands the child a table name → path, so that the child never sees a store.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from kafka_jupyter.protocol.ids import version_1
+from kafka_jupyter.protocol.parts import Part
+
+TASK_LIMIT = 512 << 10  # bytes of one task record
+
+
+class FitArguments(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The arguments of `fit` that are plain values; arrays are in `Task.data`. Names and meanings are those of Keras."""
+
+    epochs: int = 1
+    batch_size: int | None = None
+    initial_epoch: int = 0
+    steps_per_epoch: int | None = None
+    shuffle: bool = True
+    verbose: str = "auto"
+    validation_split: float = 0.0
+    validation_freq: int | list[int] = 1
+    validation_steps: int | None = None
+    validation_batch_size: int | None = None
+    class_weight: dict[str, float] | None = None  # JSON keys are strings; the child turns them back into ints
+
+
+class CallbackSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A built-in callback: its class name under `keras.callbacks`, its JSON arguments, the argument that names a file it writes."""
+
+    class_name: str
+    arguments: dict[str, Any] = {}
+    path_argument: str = ""  # e.g. "filepath": the child writes into its own folder, the client puts the file back at `path`
+    path: str = ""  # as the person gave it
+    state: dict[str, Any] = {}  # JSON attributes of a callback object that had been used before
+
+
+class KerasModel(msgspec.Struct, frozen=True, tag_field="kind", tag="keras"):
+    """A Keras model as data. `config`: JSON written by models/ (architecture, compile, what JSON misses). `state`: safetensors,
+    variables by index (`model/0`, …, `optimizer/0`, …, extras). `check` (rows, rtol) asks for the first-batch loss."""
+
+    config: Part
+    state: Part
+    model_name: str = ""
+    parameters: int = 0
+    check_rtol: float | None = None
+
+
+class ArraysData(msgspec.Struct, frozen=True, tag_field="kind", tag="arrays"):
+    """Arrays in the store. `structure` is JSON (fields x, y, sample_weight, validation_…) whose leaves point into `leaves` by index."""
+
+    structure: dict[str, Any]
+    leaves: list[Part]
+    rows: int | None = None
+    note: str = ""  # what this snapshot freezes, in one line
+
+
+class Requirements(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a worker must have. Empty means: anything. Versions are compared as described in worker/match.py."""
+
+    keras: str = ""  # e.g. "3.15.1"
+    backend: str = ""  # "tensorflow"
+    backend_version: str = ""
+    device: str = ""  # "" or "gpu"
+    memory: int = 0  # bytes
+
+
+class Task(msgspec.Struct, frozen=True, tag_field="type", tag="task", omit_defaults=True):
+    run_id: str
+    name: str
+    owner: str
+    model: KerasModel
+    data: ArraysData
+    fit: FitArguments
+    v: int = msgspec.field(default_factory=version_1)
+    trainer: str = "keras"
+    callbacks: list[CallbackSpec] = []
+    seed: int = 0
+    versions: dict[str, str] = {}  # keras, backend, python, … of the kernel
+    dtype_policy: str = "float32"
+    requirements: Requirements = Requirements()
+    priority: str = "normal"
+    labels: dict[str, str] = {}
+    parent: str = ""
+    retry_of: str = ""
+    digest: str = ""  # of model config, data and fit arguments: what --attach compares
+    notebook: str = ""
+    cell: str = ""
+    source: str = ""
+    submitted_ms: int = 0  # the client's clock, to be shown, never compared
+    trusted_code: bool = False  # reserved: always False in this version, a worker refuses True
+
+    def parts(self) -> dict[str, Part]:
+        """Every part by name: `model`, `state`, `data/0`, `data/1`, …"""
+        named: dict[str, Part] = {"model": self.model.config, "state": self.model.state}
+        named.update((f"data/{i}", leaf) for i, leaf in enumerate(self.data.leaves))
+        return named
