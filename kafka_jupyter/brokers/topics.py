@@ -1,0 +1,113 @@
+"""Our topics on a cluster: full names, the place of a run, making them and saying exactly how they differ."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from kafka_jupyter import errors
+from kafka_jupyter.brokers.admin import Admin, ClusterInfo
+from kafka_jupyter.brokers.kafka import Cluster, Partition
+from kafka_jupyter.protocol import topics as spec
+from kafka_jupyter.settings import Settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Topics:
+    """Names with their prefix, and which partition of them a key belongs to."""
+
+    prefix: str
+    partitions: int
+
+    def name(self, base: str) -> str:
+        return self.prefix + base
+
+    def base(self, name: str) -> str:
+        return name.removeprefix(self.prefix)
+
+    def place(self, base: str, key: str) -> Partition:
+        """Where records with this key live. `worker_state` and `artifact_index` have one partition."""
+        single = base in (spec.WORKER_STATE, spec.ARTIFACT_INDEX)
+        return (self.name(base), 0 if single else spec.partition_of(key, self.partitions))
+
+    def all_places(self, base: str) -> list[Partition]:
+        single = base in (spec.WORKER_STATE, spec.ARTIFACT_INDEX)
+        return [(self.name(base), p) for p in range(1 if single else self.partitions)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """One thing about a topic that is not as it must be."""
+
+    topic: str
+    what: str  # "missing", "partitions", "replication" or a broker setting
+    found: str
+    wanted: str
+
+    def __str__(self) -> str:
+        if self.what == "missing":
+            return f"{self.topic}: missing"
+        return f"{self.topic}: {self.what} is {self.found}, should be {self.wanted}"
+
+
+def replication_for(settings: Settings, brokers: int) -> int:
+    return settings.replication or (3 if brokers >= 3 else 1)
+
+
+def open_topics(cluster: Cluster, create: bool = False) -> Topics:
+    """The topics of this cluster, checked with one metadata answer (names and partition counts).
+
+    Raises TopicMissing (unless `create`) and TopicMismatch when the keyed topics do not all have the same partition count.
+    """
+    settings = cluster.settings
+    admin = Admin(cluster)
+    info = admin.info()
+    wanted = spec.table(settings.partitions, settings.keep_days)
+    missing = [t for t in wanted if settings.topic_prefix + t.name not in info.partitions]
+    if missing and create:
+        _create(admin, settings, info, missing)
+        info = admin.info()
+        missing = [t for t in wanted if settings.topic_prefix + t.name not in info.partitions]
+    if missing:
+        raise errors.TopicMissing(topic=settings.topic_prefix + missing[0].name, servers=cluster.servers)
+    keyed = {t.name: info.partitions[settings.topic_prefix + t.name] for t in wanted if t.partitions > 1 or settings.partitions == 1}
+    counts = {n for name, n in keyed.items() if name not in (spec.WORKER_STATE, spec.ARTIFACT_INDEX)}
+    if len(counts) != 1:
+        raise errors.TopicMismatch(servers=cluster.servers, detail=f"their partition counts differ: {keyed}")
+    return Topics(settings.topic_prefix, counts.pop())
+
+
+def init(cluster: Cluster) -> tuple[list[str], list[Difference]]:
+    """Creates what is missing; (created names, how the others differ). Existing topics are never changed: that is for their owner."""
+    admin = Admin(cluster)
+    info = admin.info()
+    settings = cluster.settings
+    missing = [t for t in spec.table(settings.partitions, settings.keep_days) if settings.topic_prefix + t.name not in info.partitions]
+    created = _create(admin, settings, info, missing)
+    return created, [d for d in check(cluster) if d.topic not in created]
+
+
+def check(cluster: Cluster) -> list[Difference]:
+    """Exactly how the topics differ from what they must be; empty if they do not."""
+    settings, admin = cluster.settings, Admin(cluster)
+    info = admin.info()
+    replication = replication_for(settings, info.brokers)
+    wanted = {settings.topic_prefix + t.name: t for t in spec.table(settings.partitions, settings.keep_days)}
+    found = admin.configs(name for name in wanted if name in info.partitions)
+    differences = []
+    for name, topic in wanted.items():
+        if name not in info.partitions:
+            differences.append(Difference(name, "missing", "", ""))
+            continue
+        if info.partitions[name] != topic.partitions:
+            differences.append(Difference(name, "partitions", str(info.partitions[name]), str(topic.partitions)))
+        if info.replication[name] != replication:
+            differences.append(Difference(name, "replication", str(info.replication[name]), str(replication)))
+        for key, value in topic.config(replication).items():
+            if found[name].get(key) != value:
+                differences.append(Difference(name, key, found[name].get(key, "unset"), value))
+    return differences
+
+
+def _create(admin: Admin, settings: Settings, info: ClusterInfo, missing: list[spec.TopicSpec]) -> list[str]:
+    replication = replication_for(settings, info.brokers)
+    return admin.create((settings.topic_prefix + t.name, t.partitions, replication, t.config(replication)) for t in missing)
