@@ -79,6 +79,8 @@ class Settings:
     queue_timeout_s: float = 0.0  # 0: wait for ever with a person present, 5 minutes when headless
     on_interrupt: str = "detach"  # detach | stop | cancel
     auto_start: bool = True  # the first submit starts the local Kafka and a worker when nothing is configured
+    java: str = ""  # of the local Kafka: empty for the one of the extra `local`, "system", or the path of a java of at least 17
+    maven_url: str = "https://repo.maven.apache.org/maven2"  # or a mirror: where Kafka's jars are fetched from, once
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, config_file: pathlib.Path | None = None, **overrides: Any) -> Settings:
