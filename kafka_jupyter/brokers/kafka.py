@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -373,9 +373,9 @@ def _message(message: confluent_kafka.Message) -> Message:
         _whole(message.partition()),
         _whole(message.offset()),
         time_ms,
-        message.key(),  # type: ignore[arg-type]  # bytes: no deserializer is set
-        message.value(),  # type: ignore[arg-type]
-        tuple((name, value) for name, value in (message.headers() or ())),  # type: ignore[misc]
+        message.key(),
+        message.value(),
+        tuple(cast("list[tuple[str, bytes | None]]", message.headers() or [])),
     )
 
 

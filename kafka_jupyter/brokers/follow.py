@@ -1,0 +1,312 @@
+"""Follower: one thread, one reader, one Ledger for a whole process; whoever wants to know of changes listens.
+
+It starts from the snapshots, reads `run_control` to its end, then `training_log` from where the rows of the active runs begin.
+Rows of runs that ended before are read when somebody asks (`history`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from kafka_jupyter import errors
+from kafka_jupyter.brokers.kafka import BEGINNING, Message, Partition, Reader
+from kafka_jupyter.brokers.log import Log
+from kafka_jupyter.protocol import control, topics
+from kafka_jupyter.protocol.rows import Row, RowBatch
+from kafka_jupyter.protocol.workers import WorkerInfo
+from kafka_jupyter.runs import choose, snapshots, view
+from kafka_jupyter.runs.ledger import Ledger
+from kafka_jupyter.runs.state import RunState
+
+logger = logging.getLogger(__name__)
+
+ALIVE_PERIODS = 3  # a worker is alive if its record was renewed within so many of its periods
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """What one record changed. Exactly one of `state`, `batch`, `worker` is set (`gone`: a worker's tombstone)."""
+
+    topic: str  # without the prefix
+    partition: int
+    offset: int
+    time_ms: int
+    run_id: str = ""
+    state: RunState | None = None
+    record: control.Record | None = None  # what was folded into `state`
+    batch: RowBatch | None = None
+    rows: tuple[Row, ...] = ()  # those of `batch` that were new
+    worker: WorkerInfo | None = None
+    gone: str = ""
+
+
+Listener = Callable[[Change], None]
+
+
+class Follower:
+    """Follows the log. `start()` returns when it is caught up; after that every method answers from memory.
+
+    `rows=False` leaves `training_log` out (a supervisor has no use for it).
+    """
+
+    def __init__(self, log: Log, rows: bool = True) -> None:
+        self.log = log
+        self._with_rows = rows
+        self._ledger = Ledger()
+        self._workers: dict[str, tuple[WorkerInfo, float]] = {}
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._listeners: list[Listener] = []
+        self._positions: dict[Partition, int] = {}
+        self._tails: dict[Partition, int] = {}  # where our copy of each training_log partition begins
+        self._complete: set[str] = set()  # runs whose earlier rows were read as well
+        self._reader: Reader | None = None
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+        self.beginning = snapshots.Beginning({}, {}, frozenset())
+
+    # --- life
+
+    def start(self, timeout_s: float = 30.0) -> None:
+        """Catches up with the log. Raises BrokerUnreachable and the like, or what stopped the reading."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="kafka_jupyter-follower", daemon=True)
+            self._thread.start()
+        if not self._ready.wait(timeout_s):
+            raise self.log.cluster.unreachable()
+        if self._failure is not None:
+            raise self._failure
+
+    def close(self) -> None:
+        self._stopping.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(5)
+
+    @property
+    def alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive() and self._failure is None
+
+    @property
+    def trouble(self) -> str:
+        """Why no records come at the moment, as the Kafka client says it; empty if all is well."""
+        if self._failure is not None:
+            return str(self._failure)
+        return self._reader.trouble if self._reader else ""
+
+    # --- what is known
+
+    def state(self, run_id: str) -> RunState | None:
+        with self._lock:
+            return self._ledger.states.get(run_id)
+
+    def states(self) -> list[RunState]:
+        with self._lock:
+            return list(self._ledger.states.values())
+
+    def waiting(self) -> list[RunState]:
+        with self._lock:
+            return self._ledger.waiting()
+
+    def workers(self, now_s: float | None = None) -> list[WorkerInfo]:
+        """Who is alive by our own clock."""
+        now = time.monotonic() if now_s is None else now_s
+        with self._lock:
+            return [info for info, seen in self._workers.values() if now - seen <= ALIVE_PERIODS * info.period_s]
+
+    def history(self, run_id: str) -> view.History:
+        """All accepted rows of a run; reads the older ones from Kafka if they are not in memory. KeyError for an unknown run."""
+        with self._lock:
+            state = self._ledger.states[run_id]
+            missing = self._lacks_rows(state)
+        if missing:
+            batches = self.log.read_rows(state)  # outside the lock: this waits for Kafka
+            with self._lock:
+                for batch in batches:
+                    self._ledger.rows(batch)
+                self._complete.add(run_id)
+                self._ledger.forgotten.discard(run_id)
+        with self._lock:
+            return self._ledger.history(run_id)
+
+    def has_all_rows(self, run_id: str) -> bool:
+        """Whether the last row of an ended run has been read."""
+        with self._lock:
+            state = self._ledger.states.get(run_id)
+            if state is None or state.log_end is None or self._lacks_rows(state):
+                return True
+            return self._positions.get(self.log.topics.place(topics.TRAINING_LOG, run_id), 0) > state.log_end
+
+    def card(self, run_id: str) -> dict[str, object]:
+        """What a page shows of a run, with its place in the queue and what it waits for."""
+        with self._lock:
+            state = self._ledger.states[run_id]
+            queue, waiting = None, ""
+            if state.claimable:
+                queue = 1 + next((i for i, s in enumerate(self._ledger.waiting()) if s.run_id == run_id), 0)
+                waiting = choose.waiting_reason(state, self.workers())
+            return view.card_state(state, queue=queue, waiting=waiting, now_ms=int(time.time() * 1000))
+
+    def position(self, place: Partition) -> int:
+        """The next offset that we have not read yet."""
+        with self._lock:
+            return self._positions.get(place, 0)
+
+    def positions(self) -> dict[Partition, int]:
+        with self._lock:
+            return dict(self._positions)
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Calls `listener(change)` on our thread after each change: it must be quick and only hand over. Returns the way out."""
+        with self._lock:
+            self._listeners.append(listener)
+
+        def leave() -> None:
+            with self._lock:
+                if listener in self._listeners:
+                    self._listeners.remove(listener)
+
+        return leave
+
+    def wait(self, condition: Callable[[], bool], timeout_s: float | None) -> bool:
+        """Waits until `condition()` holds, looking after each change; False when the time is over or we were closed."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        with self._changed:
+            while not condition():
+                left = 1.0 if deadline is None else min(1.0, deadline - time.monotonic())
+                if left <= 0 or not self.alive:
+                    return condition()
+                self._changed.wait(left)
+            return True
+
+    # --- the thread
+
+    def _run(self) -> None:
+        try:
+            self._reader = Reader(self.log.cluster)
+            self._catch_up(self._reader)
+            self._ready.set()
+            while not self._stopping.is_set():
+                for message in self._reader.poll(0.2):
+                    self._take(message)
+        except Exception as failure:  # noqa: BLE001  # handed to whoever waits: a thread has no caller
+            self._failure = failure
+            if not self._stopping.is_set():
+                logger.warning("following the log has ended: %s", failure)
+        finally:
+            self._ready.set()
+            if self._reader is not None:
+                self._reader.close()
+            with self._changed:
+                self._changed.notify_all()
+
+    def _catch_up(self, reader: Reader) -> None:
+        log_places = self.log.topics.all_places(topics.TRAINING_LOG) if self._with_rows else []
+        # Taken before the control records are read: a run that starts in between has its rows behind these offsets,
+        # or its Started says that they begin earlier (see `_lacks_rows`).
+        ends = {place: reader.bounds(place)[1] for place in log_places}
+        control_places = self.log.topics.all_places(topics.RUN_CONTROL)
+        bounds = {place[1]: reader.bounds(place) for place in control_places}
+        found = read_snapshots(self.log, reader)
+        self.beginning = snapshots.beginning(found, bounds, lambda run_id: self.log.topics.place(topics.RUN_CONTROL, run_id)[1])
+        with self._lock:
+            self._ledger.begin(self.beginning)
+        starts = {place: self.beginning.offsets[place[1]] for place in control_places}
+        workers = self.log.topics.all_places(topics.WORKER_STATE)
+        worker_ends = {place: reader.bounds(place) for place in workers}
+        reader.assign(starts | {place: low for place, (low, _) in worker_ends.items()})
+        self._positions.update(starts)
+        self._read_to(reader, {p: bounds[p[1]][1] for p in control_places} | {p: high for p, (_, high) in worker_ends.items()})
+        if log_places:
+            for state in self._ledger.states.values():
+                place = self.log.topics.place(topics.TRAINING_LOG, state.run_id)
+                if not state.terminal and state.starts:
+                    ends[place] = min(ends[place], *(start.log_offset for start in state.starts))
+            lows = {place: reader.bounds(place)[0] for place in log_places}
+            self._tails = {place: max(end, lows[place]) for place, end in ends.items()}
+            reader.add(self._tails)
+            self._positions.update(self._tails)
+
+    def _read_to(self, reader: Reader, ends: dict[Partition, int]) -> None:
+        """Reads until everything below these offsets has been taken. Compaction may have removed the last records: silence ends it."""
+        quiet_since = time.monotonic()
+        while any(self._positions.get(place, 0) < end for place, end in ends.items()) and not self._stopping.is_set():
+            messages = reader.poll(0.2)
+            for message in messages:
+                self._take(message)
+            if messages or reader.trouble:
+                quiet_since = time.monotonic()
+            elif time.monotonic() - quiet_since > 1.0 and all(
+                self._positions.get(p, 0) >= e for p, e in ends.items() if self.log.topics.base(p[0]) == topics.RUN_CONTROL
+            ):
+                return
+
+    def _take(self, message: Message) -> None:
+        base = self.log.topics.base(message.topic)
+        change = self._fold(base, message)
+        with self._changed:
+            self._positions[(message.topic, message.partition)] = message.offset + 1
+            listeners = list(self._listeners) if change is not None else []
+            self._changed.notify_all()
+        for listener in listeners:
+            assert change is not None
+            listener(change)
+
+    def _fold(self, base: str, message: Message) -> Change | None:
+        where = (base, message.partition, message.offset, message.time_ms)
+        if base == topics.WORKER_STATE and message.value is None:
+            gone = (message.key or b"").decode("utf-8", "replace")
+            with self._lock:
+                self._workers.pop(gone, None)
+            return Change(*where, gone=gone)
+        record = self.log.decode(message)
+        with self._lock:
+            if isinstance(record, control.Record):
+                state = self._ledger.control(record, message.offset, message.time_ms)
+                return Change(*where, run_id=record.run_id, state=state, record=record) if state else None
+            if isinstance(record, RowBatch):
+                new = self._ledger.rows(record)
+                return Change(*where, run_id=record.run_id, batch=record, rows=tuple(new)) if new else None
+            if isinstance(record, WorkerInfo):
+                # Old records are read at start-up: they count as alive from their append time, judged by the broker's clock
+                # once, and from then on by our own clock only.
+                age = max(0.0, time.time() - message.time_ms / 1000) if not self._ready.is_set() else 0.0
+                self._workers[record.worker_id] = (record, time.monotonic() - age)
+                return Change(*where, worker=record)
+            if isinstance(record, errors.NewerRecord) and base == topics.RUN_CONTROL and record.fields.get("run_id"):
+                run_id = str(record.fields["run_id"])
+                state = self._ledger.newer(run_id, message.offset, message.time_ms)
+                return Change(*where, run_id=run_id, state=state) if state else None
+        return None
+
+    def _lacks_rows(self, state: RunState) -> bool:
+        if not state.starts or not self._with_rows:
+            return False
+        if state.run_id in self._ledger.forgotten:
+            return True
+        tail = self._tails.get(self.log.topics.place(topics.TRAINING_LOG, state.run_id), BEGINNING)
+        return state.run_id not in self._complete and min(start.log_offset for start in state.starts) < tail
+
+
+def read_snapshots(log: Log, reader: Reader) -> list[snapshots.Snapshot | snapshots.Mark]:
+    """The newest snapshot under each key of `run_state`. Junk is counted and passed over."""
+    latest: dict[bytes, snapshots.Snapshot | snapshots.Mark | None] = {}
+    for place in log.topics.all_places(topics.RUN_STATE):
+        low, high = reader.bounds(place)
+        if low >= high:
+            continue
+        for message in log.read_range(place, low, high):
+            key = message.key or b""
+            if message.value is None:
+                latest.pop(key, None)
+                continue
+            try:
+                latest[key] = snapshots.decode(message.value, key, topic=place[0], partition=place[1], offset=message.offset)
+            except errors.BadRecord as bad:
+                log.note_junk(topics.RUN_STATE, bad)
+    return [record for record in latest.values() if record is not None]

@@ -1,0 +1,67 @@
+"""Ledger: many runs, from `run_control` and `training_log`. Pure: it is told what was read, it never reads."""
+
+from __future__ import annotations
+
+import collections
+
+from kafka_jupyter.protocol import control
+from kafka_jupyter.protocol.rows import Row, RowBatch
+from kafka_jupyter.runs import choose, view
+from kafka_jupyter.runs import state as fold
+from kafka_jupyter.runs.snapshots import Beginning
+from kafka_jupyter.runs.state import Placed, RunState
+
+KEPT_ENDED = 200  # ended runs whose rows stay in memory; those of others are read again when somebody asks
+
+
+class Ledger:
+    """States and rows of all runs that were read. Not thread-safe: its owner holds the lock."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, RunState] = {}
+        self._logs: dict[str, view.RowLog] = {}
+        self._ended: collections.OrderedDict[str, None] = collections.OrderedDict()
+        self.forgotten: set[str] = set()  # runs whose rows were dropped from memory
+        self.gone: frozenset[str] = frozenset()  # runs that are no longer in the log: shown, never claimed
+
+    def control(self, record: control.Record, offset: int, time_ms: int) -> RunState | None:
+        """Folds one record in: the run's new state, or None if it had been folded in before."""
+        before = self.states.get(record.run_id)
+        after = fold.apply(before, Placed(record, offset, time_ms))
+        return self._keep(before, after)
+
+    def newer(self, run_id: str, offset: int, time_ms: int) -> RunState | None:
+        """A record of this run that only a newer version can read (rule 12)."""
+        before = self.states.get(run_id)
+        return self._keep(before, fold.mark_newer(before, run_id, offset, time_ms))
+
+    def begin(self, beginning: Beginning) -> None:
+        """Starts from snapshots."""
+        self.states.update(beginning.states)
+        self.gone = beginning.gone
+
+    def rows(self, batch: RowBatch) -> list[Row]:
+        """Keeps the rows; the ones that were new."""
+        log = self._logs.get(batch.run_id)
+        if log is None:
+            log = self._logs[batch.run_id] = view.RowLog()
+        return log.add(batch)
+
+    def history(self, run_id: str) -> view.History:
+        return view.history(self.states[run_id], self._logs.get(run_id))
+
+    def waiting(self) -> list[RunState]:
+        """Runs that a free slot may take, in the order in which they are taken."""
+        return choose.order(s for s in self.states.values() if s.claimable and s.run_id not in self.gone)
+
+    def _keep(self, before: RunState | None, after: RunState) -> RunState | None:
+        if after is before:
+            return None
+        self.states[after.run_id] = after
+        if after.terminal and after.run_id not in self._ended:
+            self._ended[after.run_id] = None
+            if len(self._ended) > KEPT_ENDED:
+                old, _ = self._ended.popitem(last=False)
+                if self._logs.pop(old, None) is not None:
+                    self.forgotten.add(old)
+        return after

@@ -1,0 +1,212 @@
+"""History = view(RunState, rows of training_log), and what a page shows of a run. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from kafka_jupyter.protocol import control, ids
+from kafka_jupyter.protocol.rows import BatchProgress, EpochEnded, LogLine, Row, RowBatch
+from kafka_jupyter.runs.state import RunState, Start, State
+
+
+class RowLog:
+    """The rows of one run as they were read, each (attempt, seq) once. Not filtered: which attempts count is known later."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[int, str, str], dict[int, Row]] = {}
+        self._progress: dict[tuple[int, str, str], int] = {}  # seq of the latest BatchProgress: older ones are not kept
+
+    def add(self, batch: RowBatch) -> list[Row]:
+        """Keeps the rows; the ones that were new. (`seq` names a row within its attempt, so a known one is a duplicate.)"""
+        attempt = (batch.n, batch.worker, batch.nonce)
+        kept = self._rows.setdefault(attempt, {})
+        new: list[Row] = []
+        for row in batch.rows:
+            if row.seq in kept:
+                continue
+            if isinstance(row, BatchProgress):
+                latest = self._progress.get(attempt, -1)
+                if row.seq < latest:
+                    continue
+                kept.pop(latest, None)
+                self._progress[attempt] = row.seq
+            kept[row.seq] = row
+            new.append(row)
+        return new
+
+    def of(self, start: Start) -> list[Row]:
+        rows = self._rows.get((start.n, start.worker, start.nonce), {})
+        return [rows[seq] for seq in sorted(rows)]
+
+
+@dataclasses.dataclass(frozen=True)
+class History:
+    """The accepted rows of a run, in order. `epochs[i]` is (attempt, row)."""
+
+    rows: tuple[tuple[int, Row], ...]
+
+    @property
+    def epochs(self) -> list[EpochEnded]:
+        return [row for _, row in self.rows if isinstance(row, EpochEnded)]
+
+    @property
+    def lines(self) -> list[LogLine]:
+        return [row for _, row in self.rows if isinstance(row, LogLine)]
+
+    @property
+    def progress(self) -> BatchProgress | None:
+        """The latest running numbers, if nothing was finished since."""
+        for _, row in reversed(self.rows):
+            if isinstance(row, EpochEnded):
+                return None
+            if isinstance(row, BatchProgress):
+                return row
+        return None
+
+    def metrics(self) -> dict[str, list[float | None]]:
+        """Name → values by epoch, as Keras' `History.history`. A metric that some epochs lack (validation_freq) lists what is there."""
+        table: dict[str, list[float | None]] = {}
+        for row in self.epochs:
+            for name, value in row.metrics.items():
+                table.setdefault(name, []).append(value)
+        return table
+
+
+def accepted(starts: Iterable[Start], rows: Mapping[int, Iterable[Row]]) -> Iterator[tuple[int, Row]]:
+    """Rule 10: of attempt n the rows from its resume point up to the resume point of the next started attempt.
+
+    `rows`: attempt → its rows in order of seq.
+    """
+    ordered = sorted(starts, key=lambda start: start.n)
+    for i, start in enumerate(ordered):
+        limit = min((later.place for later in ordered[i + 1 :]), default=None)
+        for row in rows.get(start.n, ()):
+            if limit is None or row.place <= limit:
+                yield start.n, row
+
+
+def history(state: RunState, log: RowLog | None) -> History:
+    if log is None:
+        return History(())
+    return History(tuple(accepted(state.starts, {start.n: log.of(start) for start in state.starts})))
+
+
+# --- what a page shows
+
+
+def best(name: str, values: Iterable[tuple[int, float | None]]) -> tuple[float, int] | None:
+    """(best value, its 1-based epoch): the largest of what grows (accuracy, auc, …), the smallest of all else."""
+    known = [(value, epoch) for epoch, value in values if value is not None]
+    if not known:
+        return None
+    if grows(name):
+        value, epoch = max(known, key=lambda pair: (pair[0], -pair[1]))
+    else:
+        value, epoch = min(known, key=lambda pair: (pair[0], pair[1]))
+    return value, epoch
+
+
+_GROWS = (
+    "acc",
+    "auc",
+    "precision",
+    "recall",
+    "f1",
+    "fbeta",
+    "iou",
+    "r2",
+    "cosine_similarity",
+    "true_positives",
+    "true_negatives",
+    "sensitivity",
+    "specificity",
+)
+
+
+def grows(name: str) -> bool:
+    """Whether more of this metric is better, as Keras' own `mode="auto"` guesses it."""
+    return any(word in name.lower() for word in _GROWS) and "loss" not in name.lower()
+
+
+def failure_of(state: RunState) -> dict[str, Any] | None:
+    """The error a card shows: of the end, or of the last attempt of a run that is tried again."""
+    failure = state.end if isinstance(state.end, control.Failed) else state.last_failure
+    if state.state in (State.FAILED, State.DEAD, State.RETRYING) and failure is not None:
+        return {
+            "reason": failure.reason,
+            "error": failure.error or failure.reason,
+            "message": failure.message,
+            "traceback": failure.traceback,
+            "attempt": failure.n,
+            "worker": failure.worker,
+            "signal": failure.signal,
+            "memory": failure.memory,
+            "fields": failure.fields,
+        }
+    if isinstance(state.end, control.TooOld):
+        return _plain_error(state, "TooOld", "the run got older than the log is kept")
+    if state.state is State.DEAD:
+        why = "its workers went silent" if isinstance(state.end, control.Expired) else _unfit_reason(state)
+        return _plain_error(state, "Lost", f"{state.last_n} attempts ended without progress: {why}")
+    return None
+
+
+def _unfit_reason(state: RunState) -> str:
+    return state.last_release.detail or "no worker could run it" if state.last_release else "no worker could run it"
+
+
+def _plain_error(state: RunState, error: str, message: str) -> dict[str, Any]:
+    return {"reason": error.lower(), "error": error, "message": message, "traceback": "", "attempt": state.last_n, "worker": ""}
+
+
+def card_state(state: RunState, *, queue: int | None = None, waiting: str = "", now_ms: int | None = None) -> dict[str, Any]:
+    """The folded state as JSON for a page (see docs/architecture.md). `queue`: 1-based place among the waiting runs."""
+    submitted, end, attempt = state.submitted, state.end, state.open
+    start = state.starts[-1] if state.starts else None
+    worker = attempt.worker if attempt else (start.worker if start and state.terminal else "")
+    shown: dict[str, Any] = {
+        "v": 1,
+        "run_id": state.run_id,
+        "short": ids.short(state.run_id),
+        "name": submitted.name if submitted else state.run_id,
+        "owner": submitted.owner if submitted else "",
+        "model": submitted.model_name if submitted else "",
+        "state": str(state.state),
+        "wish": str(state.wish),
+        "terminal": state.terminal,
+        "attempt": state.last_n,
+        "starts": [{"n": s.n, "epoch": s.epoch, "step": s.step} for s in state.starts],
+        "epochs": submitted.epochs if submitted else 0,
+        "initial_epoch": submitted.initial_epoch if submitted else 0,
+        "worker": worker,
+        "host": start.host if start else "",
+        "device": start.device if start else "",
+        "submitted_ms": state.first_ms if state.submitted_ms is None else state.submitted_ms,
+        "started_ms": start.at_ms if start else None,
+        "ended_ms": state.end_ms,
+        "heartbeat_ms": attempt.last_ms if attempt else None,
+        "queue": queue,
+        "waiting": waiting,
+        "error": failure_of(state),
+        "ended_by": state.ended_by,
+        "stopped_early": isinstance(end, control.Succeeded) and end.stopped_early,
+        "epochs_done": end.epochs if isinstance(end, control.Succeeded) else None,
+        "metrics": end.metrics if isinstance(end, control.Succeeded) else {},
+        "files": [file.path for file in end.files] if isinstance(end, control.Succeeded) else [],
+        "notebook": submitted.notebook if submitted else "",
+        "cell": submitted.cell if submitted else "",
+        "labels": submitted.labels if submitted else {},
+        "read_only": state.newer,
+        "upto": state.upto,
+        "now_ms": now_ms,
+    }
+    return shown
+
+
+def row_json(attempt: int, row: Row) -> dict[str, Any]:
+    """A row as the page gets it: `{"attempt": 1, "type": "epoch", "seq": …}`."""
+    return {"attempt": attempt, **msgspec.to_builtins(row)}
