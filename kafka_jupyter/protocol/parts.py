@@ -6,6 +6,8 @@ import hashlib
 
 import msgspec
 
+from kafka_jupyter.protocol.ids import version_1
+
 INLINE_LIMIT = 64 << 10  # bytes; a part up to this size stands in the record itself and costs no round trip
 
 
@@ -47,6 +49,7 @@ class KafkaRef(msgspec.Struct, frozen=True, tag_field="kind", tag="kafka"):
     upload: str
     size: int  # bytes
     sha256: str
+    last: int = -1  # offset of the last chunk, where a reader may stop; -1: unknown
 
 
 class UrlRef(msgspec.Struct, frozen=True, tag_field="kind", tag="url"):
@@ -55,6 +58,15 @@ class UrlRef(msgspec.Struct, frozen=True, tag_field="kind", tag="url"):
     url: str
     size: int  # bytes
     sha256: str
+
+
+class IndexEntry(msgspec.Struct, frozen=True, tag_field="type", tag="artifact"):
+    """A record of `artifact_index`: `data/<sha256>` names a data set whose chunks are all acked, `upload/<id>` any upload, written
+    as it begins (no offsets and no sha256 yet), so that what was given up half way can be listed and deleted too."""
+
+    name: str
+    ref: KafkaRef
+    v: int = msgspec.field(default_factory=version_1)
 
 
 Inline = InlineText | InlineBytes

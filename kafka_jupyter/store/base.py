@@ -1,0 +1,217 @@
+"""The store: artifacts in, files out. Limits, hashes and the local cache are here; where bytes lie is a shelf's business."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import re
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from kafka_jupyter.errors import ArtifactAltered, ArtifactTooLarge, ArtifactTruncated, StoreUnavailable
+from kafka_jupyter.protocol.parts import InlineBytes, InlineText, KafkaRef, Part, Ref, UrlRef
+from kafka_jupyter.store.cache import Cache, Incoming
+from kafka_jupyter.store.source import Chunks, Progress, Source
+
+SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+LEASE_TRIES = 5  # another process may evict a file between its fetch and its lease, but hardly again and again
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """One thing on a shelf. `id` is what `rm` takes: the sha256 of a data set, the id of any other upload."""
+
+    kind: str  # "data" | "upload"
+    id: str
+    name: str
+    size: int  # bytes
+    stored_ms: int  # the store's clock
+
+
+class Shelf(Protocol):
+    """Where artifacts lie. Safe to use from many threads."""
+
+    url: str  # as in Settings.store
+    limit: int | None  # bytes of one artifact
+
+    def write(self, source: Source, data: bool) -> Ref:
+        """Stores all of it, durably. `data`: under its sha256, to be found again."""
+
+    def find(self, sha256: str, size: int) -> Ref | None:
+        """A stored data set, if all of it is there."""
+
+    def read(self, ref: Ref) -> Iterator[tuple[int, bytes]]:
+        """(position, bytes) of all of it, in any order. Raises ArtifactMissing and ArtifactTruncated."""
+
+    def ls(self) -> list[Stored]: ...
+
+    def rm(self, what: Ref | str) -> None:
+        """By reference, sha256 or upload id. Raises ArtifactMissing."""
+
+    def close(self) -> None: ...
+
+
+class Store:
+    """What everybody above uses; nobody above knows where the bytes lie. Safe to use from many threads.
+
+    `shelf` takes what is put; references of the other kind are still read where a shelf of that kind is among `readable`.
+    """
+
+    def __init__(self, shelf: Shelf, cache: Cache, readable: dict[type[KafkaRef] | type[UrlRef], Shelf]) -> None:
+        self._shelf = shelf
+        self._cache = cache
+        self._readable = readable
+        self._guard = threading.Lock()
+        self._busy: weakref.WeakValueDictionary[str, threading.Lock] = weakref.WeakValueDictionary()
+
+    @property
+    def url(self) -> str:
+        return self._shelf.url
+
+    def put(self, name: str, size: int, chunks: Chunks, sha256: str | None = None, progress: Progress | None = None) -> Ref:
+        """Streams `size` bytes into the store under a name of its own; they are there, durably, when this returns.
+
+        Raises ArtifactTooLarge before anything is sent, ArtifactAltered if the bytes are not those of `sha256`, BrokerError or
+        StoreUnavailable.
+        """
+        self._check(name, size)
+        return self._shelf.write(Source(name, size, chunks, sha256, progress), data=False)
+
+    def put_data(self, name: str, size: int, chunks: Callable[[], Chunks], sha256: str, progress: Progress | None = None) -> Ref:
+        """Like `put`, once per content: what is stored already (and all there) is not sent again. `digest` makes `sha256`."""
+        with self._turn(sha256):  # ten threads that submit the same data set send it once
+            found = self._shelf.find(sha256, size)
+            if found is not None:
+                return found
+            self._check(name, size)
+            return self._shelf.write(Source(name, size, chunks(), sha256, progress), data=True)
+
+    def fetch(self, part: Part, name: str = "", progress: Progress | None = None) -> pathlib.Path:
+        """The artifact as a local, verified, read-only file, to be opened or memory-mapped soon: a later fetch, also of another
+        process, may evict it from the cache (which does not disturb whoever has it open). `lease` keeps it for longer.
+
+        Raises ArtifactMissing, ArtifactTruncated, ArtifactAltered, StoreUnavailable, BrokerError.
+        """
+        label = name or describe(part)
+        if not SHA256.match(part.sha256):
+            raise ArtifactAltered(name=label, found="unknown", expected=repr(part.sha256[:80]))
+        with self._turn(part.sha256):  # one download in this process
+            cached = self._cache.get(part.sha256, part.size)
+            if cached is not None:
+                return cached
+            with self._cache.incoming() as file:
+                for position, piece in self._pieces(part):
+                    file.write(position, piece)
+                    if progress:
+                        progress(file.written, part.size)
+                _verify(label, part, file)
+                return self._cache.keep(file, part.sha256)
+
+    def read(self, part: Part, name: str = "") -> bytes:
+        """All bytes of a small artifact."""
+        if isinstance(part, InlineText):
+            return part.text.encode()
+        if isinstance(part, InlineBytes):
+            return part.data
+        with self.lease() as lease:
+            return lease.fetch(part, name).read_bytes()
+
+    def lease(self) -> Lease:
+        """`with store.lease() as lease: path = lease.fetch(part)`: the files stay in the cache until the end of the block."""
+        return Lease(self, self._cache)
+
+    def ls(self) -> list[Stored]:
+        return self._shelf.ls()
+
+    def rm(self, what: Ref | str) -> None:
+        """Deletes an artifact: by reference, sha256 of a data set, or upload id. Raises ArtifactMissing.
+
+        A run that was given the reference before cannot be trained any more, except where it is cached.
+        """
+        shelf = self._shelf_of(what) if isinstance(what, KafkaRef | UrlRef) else self._shelf
+        sha256 = what if isinstance(what, str) else what.sha256
+        shelf.rm(what)
+        if SHA256.match(sha256):
+            self._cache.drop(sha256)
+
+    def close(self) -> None:
+        for shelf in {id(shelf): shelf for shelf in (self._shelf, *self._readable.values())}.values():
+            shelf.close()
+
+    def _check(self, name: str, size: int) -> None:
+        limit = self._shelf.limit
+        if limit is not None and size > limit:
+            raise ArtifactTooLarge(name=name, size=_mib(size), limit=_mib(limit), store=self.url)
+
+    def _pieces(self, part: Part) -> Iterator[tuple[int, bytes]]:
+        if isinstance(part, InlineText | InlineBytes):
+            return iter([(0, self.read(part))])
+        return self._shelf_of(part).read(part)
+
+    def _shelf_of(self, ref: Ref) -> Shelf:
+        shelf = self._readable.get(type(ref))
+        if shelf is None:
+            way_out = f"set KAFKA_JUPYTER_STORE as it is where it was written ({describe(ref)})"
+            raise StoreUnavailable(store=self.url, detail=f"{describe(ref)} lies in another store: {way_out}")
+        return shelf
+
+    def _turn(self, sha256: str) -> threading.Lock:
+        """One lock a digest; it goes away when nobody uses it."""
+        with self._guard:
+            turn = self._busy.get(sha256)
+            if turn is None:
+                turn = self._busy[sha256] = threading.Lock()
+            return turn
+
+
+class Lease:
+    """Files that stay in the cache, against every process' eviction, until the lease ends."""
+
+    def __init__(self, store: Store, cache: Cache) -> None:
+        self._store = store
+        self._cache = cache
+        self._held = contextlib.ExitStack()
+
+    def fetch(self, part: Part, name: str = "", progress: Progress | None = None) -> pathlib.Path:
+        """As `Store.fetch`."""
+        for _ in range(LEASE_TRIES):
+            path = self._store.fetch(part, name, progress)
+            fd = self._cache.hold(path)
+            if fd is not None:
+                self._held.callback(os.close, fd)
+                return path
+        raise StoreUnavailable(store=self._store.url, detail="its local cache is too small: files go as soon as they come")
+
+    def close(self) -> None:
+        self._held.close()
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def describe(part: Part) -> str:
+    """A short name for messages."""
+    if isinstance(part, KafkaRef):
+        return f"{part.topic}[{part.partition}]@{part.offset} (upload {part.upload})"
+    if isinstance(part, UrlRef):
+        return part.url
+    return f"of {part.size} bytes in the record"
+
+
+def _verify(label: str, part: Part, file: Incoming) -> None:
+    if file.written < part.size:
+        raise ArtifactTruncated(name=label, size=file.written, expected=part.size)
+    found = file.sha256()
+    if found != part.sha256:
+        raise ArtifactAltered(name=label, found=found, expected=part.sha256)
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):,.1f} MiB"

@@ -1,0 +1,293 @@
+"""The default store, so that Kafka alone is enough: chunks in the topic `artifact`, an index of what is there in `artifact_index`.
+
+An upload is `<upload>/0`, `<upload>/1`, … in one partition. Keys are unique, so compaction deletes nothing but what a tombstone
+names. Whatever is deleted leaves the index first: an index entry is a promise that the chunks are there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import threading
+import time
+from collections.abc import Iterator
+
+import msgspec
+
+from kafka_jupyter.brokers.kafka import Message, Producer, Reader
+from kafka_jupyter.brokers.log import Log
+from kafka_jupyter.errors import (
+    ArtifactMissing,
+    ArtifactTruncated,
+    BrokerError,
+    BrokerUnreachable,
+    DeliveryUnknown,
+    OffsetGone,
+)
+from kafka_jupyter.protocol import ids
+from kafka_jupyter.protocol.parts import IndexEntry, KafkaRef, Ref, UrlRef
+from kafka_jupyter.protocol.topics import ARTIFACT, ARTIFACT_INDEX, CHUNK
+from kafka_jupyter.store.base import Stored, describe
+from kafka_jupyter.store.kafka_index import Index, data_key, encode, upload_key
+from kafka_jupyter.store.source import Source, pieces_of
+
+logger = logging.getLogger(__name__)
+
+WINDOW = 32  # chunks on their way to the broker, of all uploads together: 16 MiB of memory
+POLL = 16  # chunks taken from the client at once: 8 MiB
+IDLE_READERS = 4  # kept open: a new one costs a connection
+AFTERMATH = 128  # records behind a data set that are looked through for tombstones before it is used again
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+
+
+class KafkaShelf:
+    """Chunks are written with acks=all (and flushed, on a single broker) before a reference to them exists."""
+
+    url = "kafka:"
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self.limit: int | None = log.cluster.settings.store_limit
+        self._patience_s = max(log.cluster.settings.connect_timeout_s, log.cluster.settings.delivery_timeout_s)
+        self._index = Index(log)
+        self._lock = threading.Lock()
+        self._producer: Producer | None = None
+        self._window = threading.Semaphore(WINDOW)
+        self._idle: list[Reader] = []
+        self._seen_whole: dict[str, int] = {}  # upload -> offset up to which nothing was wrong with it
+
+    def write(self, source: Source, data: bool) -> Ref:
+        upload = ids.new_upload_id()
+        topic, partition = self._log.topics.place(ARTIFACT, upload)
+        begun = KafkaRef(topic, partition, -1, pieces_of(source.size), upload, source.size, "")
+        acks = Acks(self._writer(), self._window, self._patience_s)
+        try:
+            acks.send(*self._index_record(upload_key(upload), IndexEntry(source.name, begun)))
+            offsets = Acks(self._writer(), self._window, self._patience_s)
+            for number, piece in enumerate(source):
+                offsets.send(topic, partition, f"{upload}/{number}", piece)
+            offsets.wait()
+            acks.wait()
+        except BrokerError:  # what was written stays, an orphan that `ls` shows: nobody could delete it now
+            raise
+        except BaseException:
+            with contextlib.suppress(BrokerError):  # the first error is the one to tell
+                self._bury(begun)
+            raise
+        ref = msgspec.structs.replace(begun, offset=offsets.first, last=offsets.last, sha256=source.sha256)
+        if data:
+            acks.send(*self._index_record(data_key(source.sha256), IndexEntry(source.name, ref)))
+            acks.wait()
+            self._seen_whole[upload] = ref.last + 1
+        return ref
+
+    def find(self, sha256: str, size: int) -> Ref | None:
+        entry = self._index.get(data_key(sha256))
+        if entry is None or entry.ref.size != size or not self._is_whole(entry.ref):
+            return None
+        return entry.ref
+
+    def read(self, ref: Ref) -> Iterator[tuple[int, bytes]]:
+        """Stops at the last chunk; knows the end of the log, so that what is missing is told and not waited for."""
+        assert isinstance(ref, KafkaRef)
+        seen: set[int] = set()
+        size = 0
+        if ref.chunks == 0:
+            return
+        for message in self._messages(ref, ref.offset, ref.last + 1 if ref.last >= 0 else None):
+            number = _number(message, ref)
+            if number is None or number in seen:
+                continue
+            if message.value is None:
+                raise ArtifactMissing(name=describe(ref), detail="it was deleted")
+            seen.add(number)
+            size += len(message.value)
+            yield number * CHUNK, message.value
+            if len(seen) == ref.chunks:
+                return
+        if not seen:
+            raise ArtifactMissing(name=describe(ref), detail="none of its chunks is there")
+        raise ArtifactTruncated(name=describe(ref), size=size, expected=ref.size, detail=f"{ref.chunks - len(seen)} chunks are missing.")
+
+    def ls(self) -> list[Stored]:
+        items = self._index.items()
+        sets = {entry.ref.upload for key, entry, _ in items if key == data_key(entry.ref.sha256)}
+        return [
+            Stored("data" if is_set else "upload", entry.ref.sha256 if is_set else entry.ref.upload, entry.name, entry.ref.size, at_ms)
+            for key, entry, at_ms in items
+            if (is_set := key.startswith("data/")) or entry.ref.upload not in sets
+        ]
+
+    def rm(self, what: Ref | str) -> None:
+        if isinstance(what, UrlRef):
+            raise ArtifactMissing(name=what.url, detail="it is not in Kafka")
+        if isinstance(what, str):
+            entry = self._index.get(data_key(what) if _SHA256.match(what) else upload_key(what))
+            if entry is None:
+                raise ArtifactMissing(name=what, detail="no data set has this sha256 and no upload this id")
+            what = entry.ref
+        self._bury(what)
+
+    def close(self) -> None:
+        self._index.close()
+        with self._lock:
+            readers, self._idle = self._idle, []
+            producer, self._producer = self._producer, None
+        for reader in readers:
+            reader.close()
+        if producer is not None:
+            producer.close()
+
+    def _bury(self, ref: KafkaRef) -> None:
+        """Tombstones: the promise first, then the chunks, then the note that they exist."""
+        named = [key for key, entry, _ in self._index.items() if key.startswith("data/") and entry.ref.upload == ref.upload]
+        for step in (
+            [self._index_record(key, None) for key in named],
+            [(ref.topic, ref.partition, f"{ref.upload}/{number}", None) for number in range(ref.chunks)],
+            [self._index_record(upload_key(ref.upload), None)],
+        ):
+            acks = Acks(self._writer(), self._window, self._patience_s)
+            for record in step:
+                acks.send(*record)
+            acks.wait()
+
+    def _is_whole(self, ref: KafkaRef) -> bool:
+        """Whether all chunks are there and nobody has deleted one.
+
+        `rm` takes a data set out of the index first, so this is for what happened outside: retention, a topic made anew,
+        somebody's own tombstones. Looks at every chunk, and behind the last one as far as it is cheap, but never twice.
+        """
+        start = self._seen_whole.get(ref.upload)
+        try:
+            if start is None:
+                for _ in self.read(ref):
+                    pass
+                start = ref.last + 1
+            for message in self._messages(ref, start, start + AFTERMATH) if ref.chunks else ():
+                if message.value is None and _number(message, ref) is not None:
+                    return False
+                start = message.offset + 1
+        except (ArtifactMissing, ArtifactTruncated) as why:
+            logger.info("a stored data set is stored again: %s", why)
+            return False
+        self._seen_whole[ref.upload] = start
+        return True
+
+    def _messages(self, ref: KafkaRef, start: int, until: int | None) -> Iterator[Message]:
+        """Records of the reference's partition from `start` to `until` or to the end of the log as it is now."""
+        place = (ref.topic, ref.partition)
+        if place != self._log.topics.place(ARTIFACT, ref.upload):
+            raise ArtifactMissing(name=describe(ref), detail=f"this store reads {self._log.topics.name(ARTIFACT)}")
+        with self._reader() as reader:
+            low, high = reader.bounds(place)
+            if not low <= start <= high:
+                raise ArtifactMissing(name=describe(ref), detail=f"the log holds the offsets {low} to {high - 1}")
+            end = high if until is None else min(high, until)
+            if start >= end:
+                return
+            reader.assign({place: start})
+            heard = time.monotonic()
+            while start < end:
+                try:
+                    messages = reader.poll(0.2, limit=POLL)
+                except OffsetGone as gone:
+                    raise ArtifactMissing(name=describe(ref), detail="the log does not reach back to it") from gone
+                for message in messages:
+                    start = message.offset + 1
+                    if message.offset < end:
+                        yield message
+                if messages:
+                    heard = time.monotonic()
+                elif time.monotonic() - heard > self._patience_s:
+                    detail = f"(no record of {ref.topic} came in {self._patience_s:g} s: {reader.trouble})"
+                    raise BrokerUnreachable(servers=self._log.cluster.servers, detail=detail)
+
+    @contextlib.contextmanager
+    def _reader(self) -> Iterator[Reader]:
+        """A reader for one thread at a time; one that met trouble is not used again."""
+        with self._lock:
+            reader = self._idle.pop() if self._idle else None
+        reader = reader or Reader(self._log.cluster)
+        sound = False
+        try:
+            yield reader
+            sound = True
+        except GeneratorExit:
+            sound = True
+            raise
+        finally:
+            if sound:
+                reader.assign({})  # it would read on, for nobody
+                with self._lock:
+                    if len(self._idle) < IDLE_READERS:
+                        self._idle.append(reader)
+                        reader = None
+            if reader is not None:
+                reader.close()
+
+    def _writer(self) -> Producer:
+        """Its own one: heartbeats must not queue up behind megabytes."""
+        with self._lock:
+            if self._producer is None:
+                self._producer = Producer(self._log.cluster)
+            return self._producer
+
+    def _index_record(self, key: str, entry: IndexEntry | None) -> tuple[str, int, str, bytes | None]:
+        topic, partition = self._log.topics.place(ARTIFACT_INDEX, key)
+        return (topic, partition, key, None if entry is None else encode(entry))
+
+
+class Acks:
+    """Sends records and waits until the broker has them all. The window bounds what is on its way: memory, whatever the size."""
+
+    def __init__(self, producer: Producer, window: threading.Semaphore, patience_s: float) -> None:
+        self.first = -1  # offsets
+        self.last = -1
+        self._producer = producer
+        self._window = window
+        self._patience_s = patience_s + 5  # the producer itself gives up earlier, and says why
+        self._changed = threading.Condition()
+        self._open = 0
+        self._error: BrokerError | None = None
+
+    def send(self, topic: str, partition: int, key: str, value: bytes | None) -> None:
+        """Raises the error of an earlier record of this batch, if there was one."""
+        if not self._window.acquire(timeout=self._patience_s):
+            raise DeliveryUnknown(topic=topic, detail="nothing was confirmed for too long")
+        with self._changed:
+            self._open += 1
+        try:
+            if self._error is not None:
+                raise self._error
+            self._producer.send(topic, partition, key.encode(), value, on_delivery=self._delivered)
+        except BaseException as error:
+            self._delivered(error if isinstance(error, BrokerError) else None, -1)
+            raise
+
+    def wait(self) -> None:
+        with self._changed:
+            done = self._changed.wait_for(lambda: self._open == 0, self._patience_s)
+        if self._error is not None:
+            raise self._error
+        if not done:
+            raise DeliveryUnknown(topic=ARTIFACT, detail="nothing was confirmed for too long")
+
+    def _delivered(self, error: BrokerError | None, offset: int) -> None:
+        self._window.release()
+        with self._changed:
+            self._open -= 1
+            self._error = self._error or error
+            if error is None and offset >= 0:
+                self.first = offset if self.first < 0 else min(self.first, offset)
+                self.last = max(self.last, offset)
+            self._changed.notify_all()
+
+
+def _number(message: Message, ref: KafkaRef) -> int | None:
+    """Which chunk of this upload it is; None if it is somebody else's."""
+    upload, _, number = (message.key or b"").partition(b"/")
+    if upload != ref.upload.encode() or not number.isdigit() or len(number) > 9:
+        return None
+    found = int(number)
+    return found if found < ref.chunks else None
