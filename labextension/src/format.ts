@@ -1,0 +1,90 @@
+/** Words and numbers as a person reads them. `kafka_jupyter/notebook/figures.py` is the same in Python: tests/cases.json holds both. */
+
+/** A metric: four decimals where they mean something. `null` is how NaN and infinity travel. */
+export function metric(value: number | null | undefined): string {
+  if (value === undefined) {
+    return '–';
+  }
+  if (value === null || !Number.isFinite(value)) {
+    return 'NaN';
+  }
+  const size = Math.abs(value);
+  if (size !== 0 && (size < 1e-3 || size >= 1e6)) {
+    return value.toExponential(3).replace('e+', 'e');
+  }
+  return value.toFixed(size < 100 ? 4 : size < 1e4 ? 2 : 0);
+}
+
+/** 31000 → "0:31", 3_723_000 → "1:02:03", 183_600_000 → "2 d 3 h". */
+export function duration(ms: number): string {
+  const all = Math.max(0, Math.floor(ms / 1000));
+  const hours = Math.floor(all / 3600);
+  const two = (n: number) => String(n).padStart(2, '0');
+  if (hours >= 24) {
+    return `${Math.floor(hours / 24)} d ${hours % 24} h`;
+  }
+  const minutes = Math.floor(all / 60) % 60;
+  const seconds = two(all % 60);
+  return hours ? `${hours}:${two(minutes)}:${seconds}` : `${minutes}:${seconds}`;
+}
+
+/** The age of a heartbeat: "1 s ago", "2:05 ago". */
+export function ago(ms: number): string {
+  const seconds = Math.max(0, Math.round(ms / 1000));
+  return seconds < 60 ? `${seconds} s ago` : `${duration(ms)} ago`;
+}
+
+/** Seconds of one epoch: "12 ms", "0.84 s", "3.2 s", "12 s", "1:05". */
+export function pace(seconds: number): string {
+  if (seconds < 0.1) {
+    return `${Math.max(1, Math.round(seconds * 1000))} ms`;
+  }
+  if (seconds < 60) {
+    return `${seconds.toFixed(seconds < 1 ? 2 : seconds < 10 ? 1 : 0)} s`;
+  }
+  return duration(seconds * 1000);
+}
+
+export function ordinal(n: number): string {
+  const tens = n % 100;
+  const ending = tens > 10 && tens < 14 ? 'th' : ['th', 'st', 'nd', 'rd'][n % 10] ?? 'th';
+  return `${n}${ending}`;
+}
+
+export function count(n: number, noun: string): string {
+  return `${n} ${noun}${n === 1 ? '' : 's'}`;
+}
+
+export type Tone = 'brand' | 'idle' | 'warn' | 'ok' | 'err';
+
+const TONES: Record<string, Tone> = {
+  CLAIMED: 'brand',
+  RUNNING: 'brand',
+  PAUSING: 'warn',
+  PAUSED: 'warn',
+  STOPPING: 'warn',
+  CANCELLING: 'warn',
+  LOST: 'warn',
+  RETRYING: 'warn',
+  SUCCEEDED: 'ok',
+  FAILED: 'err',
+  DEAD: 'err'
+};
+
+/** The colour family of a state; its word is the state itself. */
+export function tone(state: string): Tone {
+  return TONES[state] ?? 'idle';
+}
+
+/** Is more better? `null`: neither (a learning rate). Keras decides in the same way by the name. */
+export function goal(name: string): 'max' | 'min' | null {
+  const plain = name.replace(/^val_/, '').toLowerCase();
+  if (/^(lr|learning_rate)$/.test(plain)) {
+    return null;
+  }
+  return /acc|auc|precision|recall|f1|fbeta|f_?measure|iou|dice|r2|cosine_similarity|top_?k|positives$|negatives$|sensitivity|specificity/.test(
+    plain
+  ) && !/^false_|loss|error/.test(plain)
+    ? 'max'
+    : 'min';
+}

@@ -1,0 +1,230 @@
+/** One run as the page knows it: the server's folded state (replaced whole), the rows (merged), and how sure we are of both. */
+import { History, type IRow, type IStart, type Json, type Metrics, isObject, metricsOf, numberOf, rowOf } from './rows';
+import { type Connection, type IListener, type StreamHub, getHub } from './stream';
+
+export interface IRunError {
+  reason: string;
+  error: string;
+  message: string;
+  traceback: string;
+  attempt: number;
+  worker: string;
+}
+
+/** The card state of docs/architecture.md. */
+export interface IRun {
+  run_id: string;
+  short: string;
+  name: string;
+  owner: string;
+  state: string;
+  attempt: number;
+  starts: IStart[];
+  epochs: number;
+  initial_epoch: number;
+  epochs_done: number;
+  worker: string;
+  device: string;
+  submitted_ms: number;
+  started_ms: number;
+  ended_ms: number;
+  heartbeat_ms: number;
+  queue: number;
+  waiting: string;
+  error: IRunError | null;
+  stopped_early: boolean;
+  metrics: Metrics;
+  files: string[];
+  read_only: boolean;
+  terminal: boolean;
+  upto: number;
+}
+
+export type Verb = 'stop' | 'cancel';
+
+const MISSING_AFTER = 3; // answers "404" before a run counts as unknown: the server may be some milliseconds behind the submit
+const ASK_AGAIN = 1_000; // ms; doubled up to 15 s
+
+const text = (value: unknown): string => (typeof value === 'string' ? value : '');
+
+/** The short form of a run id that still says which run: "digits-3f2a9c01b7d4" → "digits-3f2a". */
+export function shortId(runId: string): string {
+  return runId.slice(0, runId.lastIndexOf('-') + 5);
+}
+
+export function runOf(value: unknown): IRun | null {
+  if (!isObject(value) || typeof value.run_id !== 'string' || typeof value.state !== 'string') {
+    return null;
+  }
+  const starts = Array.isArray(value.starts) ? value.starts.filter(isObject) : [];
+  return {
+    run_id: value.run_id,
+    short: text(value.short),
+    name: text(value.name) || value.run_id,
+    owner: text(value.owner),
+    state: value.state,
+    attempt: numberOf(value.attempt),
+    starts: starts.map(s => ({ n: numberOf(s.n), epoch: numberOf(s.epoch), step: numberOf(s.step) })),
+    epochs: numberOf(value.epochs),
+    initial_epoch: numberOf(value.initial_epoch),
+    epochs_done: numberOf(value.epochs_done),
+    worker: text(value.worker),
+    device: text(value.device),
+    submitted_ms: numberOf(value.submitted_ms),
+    started_ms: numberOf(value.started_ms),
+    ended_ms: numberOf(value.ended_ms),
+    heartbeat_ms: numberOf(value.heartbeat_ms),
+    queue: numberOf(value.queue),
+    waiting: text(value.waiting),
+    error: errorOf(value.error),
+    stopped_early: value.stopped_early === true,
+    metrics: metricsOf(value.metrics),
+    files: Array.isArray(value.files) ? value.files.filter(f => typeof f === 'string') : [],
+    read_only: value.read_only === true,
+    terminal: value.terminal === true,
+    upto: numberOf(value.upto)
+  };
+}
+
+function errorOf(value: unknown): IRunError | null {
+  return isObject(value)
+    ? {
+        reason: text(value.reason),
+        error: text(value.error),
+        message: text(value.message),
+        traceback: text(value.traceback),
+        attempt: numberOf(value.attempt),
+        worker: text(value.worker)
+      }
+    : null;
+}
+
+export class RunModel implements IListener {
+  run: IRun | null = null;
+  readonly history = new History();
+  connection: Connection = 'idle';
+  /** Does the server know the run? null: not answered yet. */
+  known: boolean | null = null;
+  /** Does the server reach Kafka? While it does not, what is shown may be old. */
+  brokerThere = true;
+
+  constructor(
+    readonly runId: string,
+    private readonly _hub: StreamHub = getHub()
+  ) {}
+
+  /** Connects to the page's stream. Every later change calls `changed`. */
+  follow(changed: () => void): void {
+    this._changed = changed;
+    this._unsubscribe = this._hub.subscribe(this.runId, this);
+  }
+
+  dispose(): void {
+    this._unsubscribe?.();
+    this._unsubscribe = null;
+    clearTimeout(this._timer);
+    this._changed = () => undefined;
+  }
+
+  /** The server's clock: ages are differences of times from one machine. */
+  now(): number {
+    return Date.now() + this._skew;
+  }
+
+  put(value: unknown): void {
+    const run = runOf(value);
+    if (!run || run.run_id !== this.runId || (this.run && run.upto < this.run.upto)) {
+      return;
+    }
+    const now = numberOf((value as Json).now_ms);
+    this._skew = now ? now - Date.now() : this._skew;
+    this.run = run;
+    this.history.restart(run.starts);
+    this._changed();
+  }
+
+  add(rows: unknown, attempt?: number): void {
+    if (Array.isArray(rows)) {
+      this.history.add(rows.map(row => rowOf(row, attempt)).filter((row): row is IRow => row !== null));
+      this._changed();
+    }
+  }
+
+  /** Stop or cancel. Raises with what the server said; the new state comes over the stream. */
+  async ask(verb: Verb): Promise<void> {
+    const response = await this._hub.request(`runs/${encodeURIComponent(this.runId)}/${verb}`, { method: 'POST', body: '{}' });
+    if (!response.ok) {
+      const body: unknown = await response.json().catch(() => null);
+      throw new Error(isObject(body) && typeof body.message === 'string' ? body.message : `HTTP ${response.status}`);
+    }
+  }
+
+  onEvent(kind: string, data: unknown): void {
+    if (kind === 'run') {
+      this.put(data);
+      if (!this.known) {
+        this._load();
+      }
+    } else if (kind === 'metrics' && isObject(data)) {
+      this.add(data.rows, numberOf(data.attempt, 1));
+    } else if (kind === 'health' && isObject(data)) {
+      this.brokerThere = data.reachable !== false;
+      this._changed();
+    } else if (kind === 'reset') {
+      this.history.clear();
+      this.run = null;
+      this._load();
+    }
+  }
+
+  onConnection(connection: Connection, fresh: boolean): void {
+    this.connection = connection;
+    if (connection === 'open' && (fresh || !this.known)) {
+      this._load();
+    }
+    this._changed();
+  }
+
+  private _load(): void {
+    clearTimeout(this._timer);
+    this._asked = 0;
+    void this._ask();
+  }
+
+  /** Everything so far. Events that arrive meanwhile do no harm: states replace by `upto`, rows merge by (attempt, seq). */
+  private async _ask(): Promise<void> {
+    const turn = ++this._turn;
+    let status = 0;
+    let body: unknown = null;
+    try {
+      const response = await this._hub.request(`runs/${encodeURIComponent(this.runId)}`);
+      status = response.status;
+      body = response.ok ? await response.json() : null;
+    } catch {
+      status = 0; // no answer at all
+    }
+    if (turn !== this._turn || !this._unsubscribe) {
+      return;
+    }
+    if (isObject(body)) {
+      this.known = true;
+      this.put(body.run);
+      this.add(body.rows);
+      return;
+    }
+    this._asked += 1;
+    if (status === 404 && this._asked >= MISSING_AFTER) {
+      this.known = false;
+      this._changed();
+    } else if (this.connection === 'open') {
+      this._timer = setTimeout(() => void this._ask(), Math.min(ASK_AGAIN * 2 ** (this._asked - 1), 15_000));
+    }
+  }
+
+  private _changed: () => void = () => undefined;
+  private _unsubscribe: (() => void) | null = null;
+  private _timer: ReturnType<typeof setTimeout> | undefined;
+  private _skew = 0;
+  private _turn = 0;
+  private _asked = 0;
+}

@@ -1,0 +1,197 @@
+/** What a card says about a run: pure functions of state, history and time. */
+import { ago, count, duration, goal, metric, ordinal, pace } from './format';
+import type { IRun } from './model';
+import type { History, IRow } from './rows';
+
+export interface IMetricLine {
+  name: string;
+  last: number | null | undefined;
+  best: number | null;
+  bestEpoch: number; // as a person counts; 0 where neither more nor less is better
+  star: boolean;
+}
+
+/** One line a metric, in the order of Keras; the star marks the best value of the one that matters. */
+export function metricLines(epochs: readonly IRow[]): IMetricLine[] {
+  const last = epochs[epochs.length - 1];
+  const names = [...new Set(epochs.flatMap(row => Object.keys(row.metrics)))];
+  const star = names.includes('val_loss') ? 'val_loss' : 'loss';
+  return names.map(name => ({ name, last: last.metrics[name], ...best(name, epochs), star: name === star }));
+}
+
+function best(name: string, epochs: readonly IRow[]): { best: number | null; bestEpoch: number } {
+  const sign = { max: 1, min: -1 }[goal(name) ?? 'min'];
+  let found: { best: number | null; bestEpoch: number } = { best: null, bestEpoch: 0 };
+  for (const row of goal(name) ? epochs : []) {
+    const value = row.metrics[name];
+    if (typeof value === 'number' && (found.best === null || sign * value > sign * found.best)) {
+      found = { best: value, bestEpoch: row.epoch + 1 };
+    }
+  }
+  return found;
+}
+
+/** The result in one line: the metric people ask for first, then the validation loss. */
+export function headline(lines: readonly IMetricLine[]): IMetricLine[] {
+  const scored = lines.filter(line => line.best !== null);
+  const first =
+    scored.find(line => line.name.startsWith('val_') && goal(line.name) === 'max') ??
+    scored.find(line => line.name === 'val_loss') ??
+    scored.find(line => goal(line.name) === 'max') ??
+    scored.find(line => line.name === 'loss') ??
+    scored[0];
+  const second = scored.find(line => line.name === 'val_loss') ?? scored.find(line => line.name === 'loss');
+  return [first, second].filter((line, i, all): line is IMetricLine => !!line && all.indexOf(line) === i);
+}
+
+/** Seconds of an epoch: the middle one of the last five, so that the first (it compiles) and hiccups do not count. */
+export function secondsPerEpoch(epochs: readonly IRow[]): number {
+  const seconds = epochs
+    .slice(-5)
+    .map(row => row.seconds)
+    .filter(s => s > 0)
+    .sort((a, b) => a - b);
+  return seconds.length ? seconds[Math.floor(seconds.length / 2)] : 0;
+}
+
+export interface IProgress {
+  done: number; // finished epochs, those before initial_epoch included
+  part: number; // of the epoch under way, 0..1
+  fraction: number; // of all, 0..1
+  batch: IRow | null;
+}
+
+export function progress(run: IRun, history: History): IProgress {
+  const last = history.epochs[history.epochs.length - 1];
+  const done = run.terminal ? run.epochs_done : Math.max(last ? last.epoch + 1 : 0, run.initial_epoch);
+  const batch = run.terminal ? null : history.batch;
+  const part = batch?.steps ? Math.min(1, batch.step / batch.steps) : 0;
+  const all = Math.max(1, run.epochs - run.initial_epoch);
+  const fraction = run.state === 'SUCCEEDED' ? 1 : Math.min(1, Math.max(0, (done - run.initial_epoch + part) / all));
+  return { done, part, fraction, batch };
+}
+
+/** ms until the last epoch should be over; null where nothing can be said yet. */
+export function timeLeft(run: IRun, history: History, now: number): number | null {
+  const { done, part, fraction } = progress(run, history);
+  const seconds = secondsPerEpoch(history.epochs);
+  if (seconds) {
+    const last = history.epochs[history.epochs.length - 1];
+    const underWay = part || Math.min(0.95, Math.max(0, now - last.at_ms) / (seconds * 1000));
+    return Math.max(0, (run.epochs - done - underWay) * seconds * 1000);
+  }
+  const spent = now - run.started_ms;
+  return fraction > 0.01 && run.started_ms && spent > 3000 ? (spent * (1 - fraction)) / fraction : null;
+}
+
+const SLOW_EPOCH = 5; // seconds; only then a person reads the batches
+
+/** Right of the name: how far it is. */
+export function when(run: IRun, history: History, now: number): string {
+  const { done, batch } = progress(run, history);
+  if (run.state === 'QUEUED') {
+    return run.queue > 0 ? `${ordinal(run.queue)} in the queue` : 'queued';
+  }
+  if (run.state === 'SUCCEEDED') {
+    const epochs = done < run.epochs ? `${done} of ${count(run.epochs, 'epoch')}` : count(done, 'epoch');
+    const spent = run.started_ms && run.ended_ms ? ` in ${duration(run.ended_ms - run.started_ms)}` : '';
+    return `${epochs}${spent}${run.stopped_early ? ' · stopped early' : ''}`;
+  }
+  const of = run.epochs ? ` of ${run.epochs}` : '';
+  if (run.terminal) {
+    const spent = run.started_ms && run.ended_ms ? `after ${duration(run.ended_ms - run.started_ms)}` : 'before it began';
+    return done ? `epoch ${done}${of} · ${spent}` : spent;
+  }
+  const pace = secondsPerEpoch(history.epochs);
+  const parts = [`epoch ${Math.max(1, done)}${of}`];
+  if (batch && (!pace || pace >= SLOW_EPOCH)) {
+    parts[0] = `epoch ${batch.epoch + 1}${of}`;
+    parts.push(batch.steps ? `batch ${batch.step} of ${batch.steps}` : `batch ${batch.step}`);
+  }
+  const left = run.state === 'RUNNING' ? timeLeft(run, history, now) : null;
+  if (left !== null) {
+    parts.push(`${duration(left + 999)} left`);
+  }
+  return run.attempt ? parts.join(' · ') : count(run.epochs, 'epoch');
+}
+
+/** A sentence under the bar where figures say too little. */
+export function note(run: IRun): string {
+  const notes: Record<string, string> = {
+    QUEUED: run.waiting || 'Waiting for a free worker.',
+    CLAIMED: `Worker ${run.worker} has taken it and builds the model.`,
+    LOST: run.waiting || 'Its worker fell silent; the next free one takes over.',
+    RETRYING: run.waiting || 'The attempt failed and is tried again.',
+    PAUSED: run.waiting || 'Paused; %kafka_resume goes on.',
+    STOPPING: 'It ends after this batch and keeps its weights.',
+    CANCELLING: 'It is being ended; your weights stay as before.'
+  };
+  return notes[run.state] ?? (run.terminal ? '' : run.waiting);
+}
+
+/** The last line of a card, left to right. */
+export function footnotes(run: IRun, history: History, now: number): string[] {
+  const notes: string[] = [];
+  if (run.worker && run.attempt) {
+    notes.push(`worker ${run.worker}${run.device ? ` · ${run.device}` : ''}`);
+  }
+  if (run.state === 'QUEUED' && run.submitted_ms) {
+    notes.push(`submitted ${ago(now - run.submitted_ms)}`);
+  } else if (!run.terminal && run.heartbeat_ms) {
+    notes.push(`heartbeat ${ago(now - run.heartbeat_ms)}`);
+  }
+  const seconds = secondsPerEpoch(history.epochs);
+  if (seconds && !run.terminal) {
+    notes.push(`${pace(seconds)} per epoch`);
+  }
+  if (run.attempt > 1) {
+    const start = run.starts[run.starts.length - 1];
+    const from = start?.epoch ? `resumed at epoch ${start.epoch + 1}` : 'begun anew';
+    notes.push(run.terminal ? `${run.attempt} attempts, ${from}` : `attempt ${run.attempt}, ${from}`);
+  }
+  if (run.terminal && run.files.length) {
+    notes.push(run.files.length > 2 ? count(run.files.length, 'file') : run.files.join(', '));
+  }
+  if (run.terminal && run.state !== 'SUCCEEDED') {
+    notes.push('your weights are as before');
+  }
+  return notes;
+}
+
+/** All of it in one sentence, for the progress bar and for people who listen. */
+export function spoken(run: IRun, history: History): string {
+  const { done } = progress(run, history);
+  const lines = metricLines(history.epochs).filter(line => typeof line.last === 'number');
+  const shown = lines.slice(0, 4).map(line => `${line.name} ${metric(line.last)}`);
+  return [`${run.state.toLowerCase()}, epoch ${done} of ${run.epochs}`, ...shown].join(', ');
+}
+
+export interface ICurve {
+  name: string;
+  values: (number | null)[];
+  dashed: boolean;
+}
+
+export interface ICurves {
+  title: string;
+  x: number[];
+  curves: ICurve[];
+}
+
+/** A metric and its validation twin share one axis; each pair is a picture. */
+export function curves(epochs: readonly IRow[]): ICurves[] {
+  const x = epochs.map(row => row.epoch + 1);
+  const names = [...new Set(epochs.flatMap(row => Object.keys(row.metrics)))];
+  const titles = [...new Set(names.map(name => name.replace(/^val_/, '')))];
+  return titles.map(title => ({
+    title,
+    x,
+    curves: [title, `val_${title}`]
+      .filter(name => names.includes(name))
+      .map(name => ({
+        name,
+        dashed: name.startsWith('val_'),
+        values: epochs.map(row => row.metrics[name] ?? null)
+      }))
+  }));
+}

@@ -1,0 +1,66 @@
+/** The large chart: uPlot. Only the plugin imports it. */
+import uPlot from 'uplot';
+
+import { type ChartFactory, HEIGHT, tickLabel } from './chart';
+
+export const uplotChart: ChartFactory = (host, color) => {
+  // functions, not values: uPlot asks again at every redraw, so a change of the theme needs no new chart
+  const faint = () => color('--kj-faint', '#757575');
+  const grid = () => color('--kj-line', '#e0e0e0');
+  const solid = () => color('--kj-brand', '#1976d2');
+  const dashed = () => color('--kj-warn', '#b26a00');
+  const axis: uPlot.Axis = {
+    stroke: faint,
+    font: '10px system-ui, sans-serif',
+    grid: { stroke: grid, width: 1 },
+    ticks: { show: false },
+    gap: 4
+  };
+  let plot: uPlot | null = null;
+  let shown = '';
+
+  return {
+    draw: ({ title, x, curves }, width) => {
+      const data: uPlot.AlignedData = [x, ...curves.map(c => c.values)];
+      const now = [title, ...curves.map(c => c.name)].join('\n');
+      if (plot && now === shown) {
+        if (plot.width !== width) {
+          plot.setSize({ width, height: HEIGHT });
+        }
+        plot.setData(data);
+        return;
+      }
+      plot?.destroy();
+      shown = now;
+      const points = { show: x.length < 2, size: 5 };
+      plot = new uPlot(
+        {
+          width,
+          height: HEIGHT,
+          padding: [6, 8, 0, 0],
+          legend: { show: false },
+          cursor: { show: false },
+          scales: { x: { time: false, range: (_, low, high) => [low, Math.max(high, low + 1)] } },
+          axes: [
+            { ...axis, grid: { show: false }, size: 18, space: 50, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] },
+            { ...axis, size: 38, space: 26, values: (_, values) => values.map(tickLabel) }
+          ],
+          series: [
+            {},
+            ...curves.map(c => ({
+              label: c.name,
+              width: 1.6,
+              points,
+              stroke: c.dashed ? dashed : solid,
+              ...(c.dashed ? { dash: [4, 3] } : {})
+            }))
+          ]
+        },
+        data,
+        host
+      );
+    },
+    recolor: () => plot?.redraw(false),
+    dispose: () => plot?.destroy()
+  };
+};
