@@ -1,0 +1,128 @@
+"""The worker's place in the group on `task`: owning a partition is a preference (no grace), committed offsets show the lag."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Callable
+
+from kafka_jupyter import errors
+from kafka_jupyter.brokers.kafka import GroupMember, Message, Partition
+from kafka_jupyter.brokers.log import Log
+from kafka_jupyter.protocol import topics
+from kafka_jupyter.protocol.control import TaskPlace
+from kafka_jupyter.protocol.task import Task
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskSeen:
+    """A record of `task`. `task` is None if it cannot be read; then `why` says it and `newer` that a newer version could."""
+
+    place: TaskPlace
+    time_ms: int
+    key: bytes
+    value: bytes
+    task: Task | None = None
+    why: str = ""
+    newer: bool = False
+
+
+class Dispatch:
+    """Polls in a thread of its own; `on_task` and `on_owned` are called there and must only hand over."""
+
+    def __init__(self, log: Log, on_task: Callable[[TaskSeen], None], on_owned: Callable[[set[Partition]], None]) -> None:
+        self._log, self._on_task, self._on_owned = log, on_task, on_owned
+        self._busy = threading.Event()
+        self._stopping = threading.Event()
+        self._rebalanced = threading.Event()
+        self._lock = threading.Lock()
+        self._commits: dict[Partition, int] = {}
+        self._thread = threading.Thread(target=self._run, name="kafka_jupyter-dispatch", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def busy(self, busy: bool) -> None:
+        """A busy worker takes no tasks but stays in the group: leaving would make a rebalance."""
+        (self._busy.set if busy else self._busy.clear)()
+
+    def commit(self, offsets: dict[Partition, int]) -> None:
+        with self._lock:
+            self._commits.update(offsets)
+
+    def close(self) -> None:
+        self._stopping.set()
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        name = self._log.topics.name(topics.TASK)
+        member = GroupMember(self._log.cluster, f"{self._log.topics.prefix}kafka_jupyter.workers", [name], self._rebalanced.set)
+        paused = False
+        try:
+            while not self._stopping.is_set():
+                if self._rebalanced.is_set():
+                    self._rebalanced.clear()
+                    self._on_owned(member.owned())
+                    member.pause(paused)
+                if self._busy.is_set() is not paused:
+                    paused = not paused
+                    member.pause(paused)
+                with self._lock:
+                    commits, self._commits = self._commits, {}
+                owned = member.owned() if commits else set()
+                member.commit({place: offset for place, offset in commits.items() if place in owned})
+                self._poll(member)
+        finally:
+            member.close()
+
+    def _poll(self, member: GroupMember) -> None:
+        try:
+            for message in member.poll(0.1):
+                self._on_task(self._seen(message))
+        except errors.BrokerError as failure:  # e.g. not authorized for the group: others of the group still dispatch
+            logger.warning("no tasks from the group: %s", failure)
+            self._stopping.wait(1.0)
+
+    def _seen(self, message: Message) -> TaskSeen:
+        place = TaskPlace(message.topic, message.partition, message.offset)
+        raw = (place, message.time_ms, message.key or b"", message.value or b"")
+        record = self._log.decode(message)
+        if isinstance(record, Task):
+            return TaskSeen(*raw, task=record)
+        newer = isinstance(record, errors.NewerRecord)
+        return TaskSeen(*raw, why=str(record) if newer else "it is not a task of kafka_jupyter", newer=newer)
+
+
+class CommitTracker:
+    """The lowest offset of each owned partition that is not claimed yet: consumer lag = an upper bound on unclaimed tasks."""
+
+    def __init__(self) -> None:
+        self._open: dict[Partition, set[int]] = {}
+        self._next: dict[Partition, int] = {}
+        self._committed: dict[Partition, int] = {}
+
+    def owned(self, owned: set[Partition]) -> None:
+        for table in (self._open, self._next, self._committed):
+            for place in [p for p in table if p not in owned]:
+                del table[place]  # type: ignore[attr-defined]
+
+    def seen(self, place: TaskPlace, claimed: bool) -> None:
+        key = (place.topic, place.partition)
+        if not claimed:
+            self._open.setdefault(key, set()).add(place.offset)
+        self._next[key] = max(self._next.get(key, 0), place.offset + 1)
+
+    def claimed(self, place: TaskPlace) -> None:
+        self._open.get((place.topic, place.partition), set()).discard(place.offset)
+
+    def due(self) -> dict[Partition, int]:
+        """Offsets that may be committed and have not been yet."""
+        due = {}
+        for key, following in self._next.items():
+            offset = min(self._open.get(key) or {following})
+            if self._committed.get(key) != offset:
+                self._committed[key] = due[key] = offset
+        return due

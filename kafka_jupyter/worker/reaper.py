@@ -1,0 +1,115 @@
+"""What every worker does for all runs: expire silent attempts, end what is too old, write the consequences of DEAD.
+
+All workers see the same; ranks make one act and the others follow only if it does not (design §2.2 rule 6, §2.3).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import msgspec
+
+from kafka_jupyter import errors
+from kafka_jupyter.brokers.follow import Change, Follower
+from kafka_jupyter.brokers.kafka import Producer
+from kafka_jupyter.brokers.log import Log
+from kafka_jupyter.protocol import codec, control, letters, topics
+from kafka_jupyter.runs import choose, view
+from kafka_jupyter.runs.lease import SilenceClock, heartbeat_period
+from kafka_jupyter.runs.state import DEFAULT_KEEP_DAYS, TOO_OLD_MARGIN_DAYS, RunState, State
+
+logger = logging.getLogger(__name__)
+
+TOO_OLD_CHECK_S = 60.0
+CONSEQUENCE_STEP_S = 1.0  # between ranks; readers deduplicate
+
+
+class Reaper:
+    """Used by the supervisor's loop only."""
+
+    def __init__(self, log: Log, follower: Follower, worker_id: str, ttl_s: float) -> None:
+        self._log, self._follower, self._worker_id = log, follower, worker_id
+        self._period_s = heartbeat_period(ttl_s)
+        self._clocks = {place[1]: SilenceClock(ttl_s) for place in log.topics.all_places(topics.RUN_CONTROL)}
+        # An Expired that arrives late would be useless: it gives up early and is never sent again.
+        self._producer = Producer(log.cluster, delivery_timeout_s=self._period_s)
+        self._since: dict[tuple[str, int], float] = {}  # (run id, offset of its last record) → since when it is to be expired
+        self._sent: set[tuple[str, int]] = set()
+        self._dead: dict[str, float] = {}  # DEAD runs whose consequences nobody has written yet → when we would
+        self._next_age_check_s = 0.0
+
+    def caught_up(self, ends: dict[int, int], asked_s: float) -> None:
+        """Answers of the broker: end offset by partition, asked at `asked_s` (monotonic)."""
+        for partition, end in ends.items():
+            place = (self._log.topics.name(topics.RUN_CONTROL), partition)
+            if self._follower.position(place) >= end:
+                self._clocks[partition].caught_up(asked_s)
+
+    def tick(self, now_s: float, mine: set[str]) -> None:
+        """Expires the silent. `mine`: runs that this worker itself is busy with."""
+        by_partition: dict[int, list[RunState]] = {partition: [] for partition in self._clocks}
+        for state in self._follower.states():
+            if state.open is not None and state.run_id not in mine:
+                by_partition[self._log.topics.place(topics.RUN_CONTROL, state.run_id)[1]].append(state)
+        for partition, clock in self._clocks.items():
+            self._expire(clock.expired(by_partition[partition], now_s), now_s)
+        if now_s >= self._next_age_check_s:
+            self._next_age_check_s = now_s + TOO_OLD_CHECK_S
+            self._end_too_old()
+        for run_id in [run_id for run_id, due in self._dead.items() if due <= now_s]:
+            del self._dead[run_id]
+            self._bury(run_id)
+
+    def saw(self, change: Change) -> None:
+        if isinstance(change.record, control.Dead):
+            self._dead.pop(change.run_id, None)
+        elif change.state is not None and change.state.state is State.DEAD and change.state.end_offset == change.offset:
+            self._dead[change.run_id] = time.monotonic() + CONSEQUENCE_STEP_S * self._rank(change.run_id)
+
+    def close(self) -> None:
+        self._producer.close()
+
+    def _rank(self, run_id: str) -> int:
+        return choose.rank(run_id, self._worker_id, [worker.worker_id for worker in self._follower.workers()])
+
+    def _expire(self, silent: list[RunState], now_s: float) -> None:
+        for state in silent:
+            assert state.open is not None
+            key = (state.run_id, state.open.last)
+            since = self._since.setdefault(key, now_s)
+            if key in self._sent or now_s - since < self._rank(state.run_id) * self._period_s:
+                continue
+            self._sent.add(key)
+            self._since.pop(key)
+            logger.info("attempt %d of %s has been silent for too long", state.open.n, state.run_id)
+            self._send(control.Expired(run_id=state.run_id, n=state.open.n, after=state.open.last, reaper=self._worker_id))
+
+    def _end_too_old(self) -> None:
+        """Asks for the end of what is about to leave the log. Our wall clock only decides when to ask; append times decide."""
+        now_ms = time.time() * 1000
+        for state in self._follower.states():
+            keep = state.submitted.keep_days if state.submitted else DEFAULT_KEEP_DAYS
+            born = state.first_ms if state.submitted_ms is None else state.submitted_ms
+            old = now_ms - born > (keep - TOO_OLD_MARGIN_DAYS) * topics.DAY_MS
+            if old and not state.terminal and not state.newer and self._rank(state.run_id) == 0:
+                self._send(control.TooOld(run_id=state.run_id, reaper=self._worker_id))
+
+    def _bury(self, run_id: str) -> None:
+        state = self._follower.state(run_id)
+        if state is None or state.state is not State.DEAD:
+            return
+        error = view.failure_of(state) or {}
+        why = f"{error.get('error', '')}: {error.get('message', '')}"
+        self._send(control.Dead(run_id=run_id, reaper=self._worker_id, reason=why))
+        letter = letters.DeadLetter(
+            run_id, why, place=state.task, attempts=state.last_n, traceback=str(error.get("traceback", "")), by=self._worker_id
+        )
+        self._log.send(topics.TASK_DLQ, run_id, msgspec.json.encode(letter))
+
+    def _send(self, record: control.Record) -> None:
+        topic, partition = self._log.topics.place(topics.RUN_CONTROL, record.run_id)
+        try:
+            self._producer.send(topic, partition, record.run_id.encode(), codec.encode(record))
+        except errors.BrokerError as failure:
+            logger.warning("could not append %s for %s: %s", type(record).__name__, record.run_id, failure)

@@ -1,0 +1,111 @@
+"""Rows of one attempt on their way to `training_log`: numbered, batched, bounded; metrics may be delayed, EpochEnded never lost.
+
+One batch is on its way at a time: what comes meanwhile goes with the next one, so order is kept and batches grow with the load.
+"""
+
+from __future__ import annotations
+
+import collections
+import time
+from collections.abc import Callable
+
+from kafka_jupyter import errors
+from kafka_jupyter.brokers.log import Log
+from kafka_jupyter.protocol.rows import LINE_LIMIT, BatchProgress, EpochEnded, LogLine, Metrics, Row, RowBatch
+
+BUFFER_LIMIT = 16 << 20  # bytes of waiting rows an attempt, roughly; beyond it running numbers and log lines are thinned
+BATCH_LIMIT = 256 << 10  # bytes of one record, roughly
+RETRY_S = 0.5
+_ROW_BYTES = 160  # of a row without its text
+
+
+class Reporter:
+    """Used by the supervisor's loop only. `post(callable)` runs something on that loop: delivery reports come from elsewhere."""
+
+    def __init__(self, log: Log, run_id: str, n: int, worker: str, nonce: str, post: Callable[[Callable[[], None]], None]) -> None:
+        self._log, self._post = log, post
+        self._attempt = (run_id, n, worker, nonce)
+        self._seq = 0
+        self._waiting: collections.deque[Row] = collections.deque()
+        self._bytes = 0
+        self._flying: list[Row] = []
+        self._retry_at = 0.0
+        self.last_offset: int | None = None
+        self.thinned = 0
+        self.place = (0, 0)  # (epoch, step) of the latest row
+
+    @property
+    def empty(self) -> bool:
+        """All rows are in the log."""
+        return not self._waiting and not self._flying
+
+    def epoch(self, epoch: int, step: int, metrics: Metrics, seconds: float) -> None:
+        self.place = (epoch + 1, 0)
+        self._add(EpochEnded(self._next(), epoch, step, metrics, seconds, _now_ms()))
+
+    def batch(self, epoch: int, step: int, steps: int | None, metrics: Metrics) -> None:
+        self.place = (epoch, step)
+        self._add(BatchProgress(self._next(), epoch, step, steps, metrics, _now_ms()))
+
+    def line(self, text: str, stream: str) -> None:
+        if len(text) > LINE_LIMIT:
+            text = text[:LINE_LIMIT] + f" … ({len(text) - LINE_LIMIT} more characters)"
+        self._add(LogLine(self._next(), *self.place, text, stream, _now_ms()))
+
+    def flush(self, now_s: float) -> None:
+        """Sends what waits, unless a batch is on its way already."""
+        if self._flying or not self._waiting or now_s < self._retry_at:
+            return
+        size = 0
+        while self._waiting and size < BATCH_LIMIT:
+            row = self._waiting.popleft()
+            size += _size(row)
+            self._flying.append(row)
+        self._bytes -= size
+        run_id, n, worker, nonce = self._attempt
+        batch = RowBatch(run_id, n, worker, nonce, list(self._flying))
+        try:
+            self._log.send_rows(batch, lambda error, offset: self._post(lambda: self._delivered(error, offset)))
+        except errors.BrokerError as failure:
+            self._delivered(failure, -1)
+
+    def _delivered(self, error: errors.BrokerError | None, offset: int) -> None:
+        now = time.monotonic()
+        if error is not None:  # unknown or failed: the same rows again, readers know them by seq
+            self._waiting.extendleft(reversed(self._flying))
+            self._bytes += sum(map(_size, self._flying))
+            self._retry_at = now + RETRY_S
+        else:
+            self.last_offset = offset
+        self._flying = []
+        self.flush(now)
+
+    def _next(self) -> int:
+        self._seq += 1
+        return self._seq
+
+    def _add(self, row: Row) -> None:
+        self._waiting.append(row)
+        self._bytes += _size(row)
+        if self._bytes > BUFFER_LIMIT:
+            self._thin()
+        self.flush(time.monotonic())
+
+    def _thin(self) -> None:
+        """Drops the older half of what may be dropped: first the running numbers, then log lines."""
+        for kind in (BatchProgress, LogLine):
+            droppable = [row for row in self._waiting if isinstance(row, kind)]
+            gone = {row.seq for row in droppable[: (len(droppable) + 1) // 2]}
+            self._waiting = collections.deque(row for row in self._waiting if row.seq not in gone)
+            self._bytes = sum(map(_size, self._waiting))
+            self.thinned += len(gone)
+            if self._bytes <= BUFFER_LIMIT:
+                return
+
+
+def _size(row: Row) -> int:
+    return _ROW_BYTES + (len(row.text) if isinstance(row, LogLine) else 40 * len(row.metrics))
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
