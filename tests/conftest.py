@@ -1,0 +1,72 @@
+"""One real Kafka for the whole session; every test has its own topics, folders and consumer groups on it.
+
+If it cannot start, the tests that need it fail: they never skip.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from kafka_jupyter.brokers import local
+from kafka_jupyter.brokers.kafka import Cluster
+from kafka_jupyter.brokers.topics import Topics, open_topics
+from kafka_jupyter.settings import Settings
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever asks for a broker is marked `kafka`, so that `-m "not kafka"` runs without one."""
+    for item in items:
+        if {"kafka", "three_brokers"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("kafka")
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Endpoint]:
+    """The session's Kafka with one broker."""
+    yield from _running(tmp_path_factory.mktemp("kafka-1"), 1)
+
+
+@pytest.fixture(scope="session")
+def three_brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Endpoint]:
+    """The session's Kafka with three brokers; started when the first test asks for it."""
+    yield from _running(tmp_path_factory.mktemp("kafka-3"), 3)
+
+
+def _running(folder: pathlib.Path, brokers: int) -> Iterator[local.Endpoint]:
+    settings = Settings(data_dir=folder)
+    try:
+        yield local.up(settings, brokers)
+    finally:
+        local.down(settings)
+
+
+@pytest.fixture
+def bare_settings(tmp_path: pathlib.Path) -> Settings:
+    """Settings with folders of this test and no Kafka; a local one started with them is the test's own."""
+    return Settings(owner="ada@test", data_dir=tmp_path / "data", cache_dir=tmp_path / "cache", auto_start=False)
+
+
+@pytest.fixture
+def settings(kafka: local.Endpoint, bare_settings: Settings) -> Settings:
+    """Settings with a topic prefix of this test on the session's Kafka; the topics are not there yet."""
+    return bare_settings.replace(bootstrap_servers=kafka.servers, topic_prefix=_prefix())
+
+
+@pytest.fixture
+def settings3(three_brokers: local.Endpoint, bare_settings: Settings) -> Settings:
+    """As `settings`, on three brokers."""
+    return bare_settings.replace(bootstrap_servers=three_brokers.servers, topic_prefix=_prefix())
+
+
+@pytest.fixture
+def topics(settings: Settings) -> Topics:
+    """The topics of this test, made."""
+    return open_topics(Cluster(settings), create=True)
+
+
+def _prefix() -> str:
+    return f"t{secrets.token_hex(4)}."
