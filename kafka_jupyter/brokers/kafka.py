@@ -231,7 +231,8 @@ class Producer:
 class Reader:
     """Reads named partitions from named offsets (`assign`, no group). Not for use by two threads at once."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, **more: Any) -> None:
+        """`more`: further librdkafka settings, `_` for `.`."""
         self._cluster = cluster
         self._client = confluent_kafka.Consumer(
             cluster.config(
@@ -241,6 +242,7 @@ class Reader:
                 fetch_error_backoff_ms=50,
                 fetch_queue_backoff_ms=20,
                 check_crcs=True,
+                **more,
             )
         )
         self.trouble = ""  # what the client complained of last; empty after a record arrived

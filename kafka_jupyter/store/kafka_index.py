@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
-from kafka_jupyter.brokers.kafka import Message, Reader
+from kafka_jupyter.brokers.kafka import Message
 from kafka_jupyter.brokers.log import Log
-from kafka_jupyter.errors import BadRecord, BrokerUnreachable, NewerRecord, OffsetGone
+from kafka_jupyter.errors import BadRecord, NewerRecord, OffsetGone
 from kafka_jupyter.protocol.codec import VERSION
 from kafka_jupyter.protocol.parts import IndexEntry
 from kafka_jupyter.protocol.topics import ARTIFACT_INDEX
+from kafka_jupyter.store.kafka_scan import Scanner
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(IndexEntry)
@@ -34,14 +34,13 @@ def encode(entry: IndexEntry) -> bytes:
 class Index:
     """Follows the index as far as it is asked to. Safe to use from many threads."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, scanner: Scanner) -> None:
         self._log = log
+        self._scanner = scanner
         self._place = log.topics.place(ARTIFACT_INDEX, "")
-        self._patience_s = max(log.cluster.settings.connect_timeout_s, log.cluster.settings.delivery_timeout_s)
         self._lock = threading.Lock()
-        self._reader: Reader | None = None
         self._entries: dict[str, tuple[IndexEntry, int]] = {}
-        self._position = 0
+        self._position: int | None = None
 
     def get(self, key: str) -> IndexEntry | None:
         """As the broker has it now."""
@@ -56,63 +55,33 @@ class Index:
             self._catch_up()
             return [(key, entry, at_ms) for key, (entry, at_ms) in self._entries.items()]
 
-    def close(self) -> None:
-        with self._lock:
-            if self._reader is not None:
-                self._reader.close()
-                self._reader = None
-
     def _catch_up(self) -> None:
         try:
-            for message in self._news():
-                self._take(message)
-        except OffsetGone:  # compaction never does that: the topic was made anew while we were reading
-            self._forget()
-            raise
-
-    def _news(self) -> Iterator[Message]:
-        if self._reader is None:
-            self._reader = Reader(self._log.cluster)
+            self._read_on()
+        except OffsetGone:  # the topic was made anew
             self._entries = {}
-            self._position = -1
-        low, high = self._reader.bounds(self._place)
-        if not low <= self._position <= high:  # the first time, or the topic was made anew
-            self._entries = {}
-            self._position = low
-            self._reader.assign({self._place: low})
-        heard = time.monotonic()
-        while self._position < high:
-            for message in self._reader.poll(0.2):
-                self._position = message.offset + 1
-                heard = time.monotonic()
-                yield message
-            if time.monotonic() - heard > self._patience_s:
-                detail = f"(the index of the store does not come: {self._reader.trouble})"
-                self._forget()
-                raise BrokerUnreachable(servers=self._log.cluster.servers, detail=detail)
+            self._position = None
+            self._read_on()
 
-    def _forget(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
+    def _read_on(self) -> None:
+        for message in self._scanner.scan(self._place, self._position):
+            self._take(message)
+            self._position = message.offset + 1
 
     def _take(self, message: Message) -> None:
         key = (message.key or b"").decode(errors="replace")
         self._entries.pop(key, None)  # the newest last
         if message.value is None:
             return
+        where: dict[str, Any] = {"topic": message.topic, "partition": message.partition, "offset": message.offset}
         try:
             entry = _decoder.decode(message.value)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            self._log.note_junk(ARTIFACT_INDEX, BadRecord(**_where(message), why=str(error)[:200]))
+            self._log.note_junk(ARTIFACT_INDEX, BadRecord(**where, why=str(error)[:200]))
             return
         if entry.v > VERSION:
-            self._log.note_junk(ARTIFACT_INDEX, NewerRecord(**_where(message), type="artifact", version=entry.v))
+            self._log.note_junk(ARTIFACT_INDEX, NewerRecord(**where, type="artifact", version=entry.v))
         elif key in (data_key(entry.ref.sha256), upload_key(entry.ref.upload)):
             self._entries[key] = (entry, message.time_ms)
         else:
-            self._log.note_junk(ARTIFACT_INDEX, BadRecord(**_where(message), why=f"its key is {key[:100]!r}"))
-
-
-def _where(message: Message) -> dict[str, object]:
-    return {"topic": message.topic, "partition": message.partition, "offset": message.offset}
+            self._log.note_junk(ARTIFACT_INDEX, BadRecord(**where, why=f"its key is {key[:100]!r}"))

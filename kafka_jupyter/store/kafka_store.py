@@ -10,18 +10,16 @@ import contextlib
 import logging
 import re
 import threading
-import time
 from collections.abc import Iterator
 
 import msgspec
 
-from kafka_jupyter.brokers.kafka import Message, Producer, Reader
+from kafka_jupyter.brokers.kafka import Message, Producer
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.errors import (
     ArtifactMissing,
     ArtifactTruncated,
     BrokerError,
-    BrokerUnreachable,
     DeliveryUnknown,
     OffsetGone,
 )
@@ -30,13 +28,12 @@ from kafka_jupyter.protocol.parts import IndexEntry, KafkaRef, Ref, UrlRef
 from kafka_jupyter.protocol.topics import ARTIFACT, ARTIFACT_INDEX, CHUNK
 from kafka_jupyter.store.base import Stored, describe
 from kafka_jupyter.store.kafka_index import Index, data_key, encode, upload_key
+from kafka_jupyter.store.kafka_scan import Scanner
 from kafka_jupyter.store.source import Source, pieces_of
 
 logger = logging.getLogger(__name__)
 
 WINDOW = 32  # chunks on their way to the broker, of all uploads together: 16 MiB of memory
-POLL = 16  # chunks taken from the client at once: 8 MiB
-IDLE_READERS = 4  # kept open: a new one costs a connection
 AFTERMATH = 128  # records behind a data set that are looked through for tombstones before it is used again
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -50,21 +47,23 @@ class KafkaShelf:
         self._log = log
         self.limit: int | None = log.cluster.settings.store_limit
         self._patience_s = max(log.cluster.settings.connect_timeout_s, log.cluster.settings.delivery_timeout_s)
-        self._index = Index(log)
-        self._lock = threading.Lock()
-        self._producer: Producer | None = None
+        self._scanner = Scanner(log.cluster)
+        self._index = Index(log, self._scanner)
+        # Its own one: heartbeats must not queue up behind megabytes. Made at once: the first record of an idempotent producer
+        # waits half a second for its producer id.
+        self._producer = Producer(log.cluster)
         self._window = threading.Semaphore(WINDOW)
-        self._idle: list[Reader] = []
+        self._deleted: set[str] = set()  # uploads; their chunks stay readable until Kafka compacts the log
         self._seen_whole: dict[str, int] = {}  # upload -> offset up to which nothing was wrong with it
 
     def write(self, source: Source, data: bool) -> Ref:
         upload = ids.new_upload_id()
         topic, partition = self._log.topics.place(ARTIFACT, upload)
         begun = KafkaRef(topic, partition, -1, pieces_of(source.size), upload, source.size, "")
-        acks = Acks(self._writer(), self._window, self._patience_s)
+        acks = Acks(self._producer, self._window, self._patience_s)
         try:
             acks.send(*self._index_record(upload_key(upload), IndexEntry(source.name, begun)))
-            offsets = Acks(self._writer(), self._window, self._patience_s)
+            offsets = Acks(self._producer, self._window, self._patience_s)
             for number, piece in enumerate(source):
                 offsets.send(topic, partition, f"{upload}/{number}", piece)
             offsets.wait()
@@ -95,6 +94,8 @@ class KafkaShelf:
         size = 0
         if ref.chunks == 0:
             return
+        if ref.upload in self._deleted:
+            raise ArtifactMissing(name=describe(ref), detail="it was deleted")
         for message in self._messages(ref, ref.offset, ref.last + 1 if ref.last >= 0 else None):
             number = _number(message, ref)
             if number is None or number in seen:
@@ -130,24 +131,19 @@ class KafkaShelf:
         self._bury(what)
 
     def close(self) -> None:
-        self._index.close()
-        with self._lock:
-            readers, self._idle = self._idle, []
-            producer, self._producer = self._producer, None
-        for reader in readers:
-            reader.close()
-        if producer is not None:
-            producer.close()
+        self._scanner.close()
+        self._producer.close()
 
     def _bury(self, ref: KafkaRef) -> None:
         """Tombstones: the promise first, then the chunks, then the note that they exist."""
+        self._deleted.add(ref.upload)
         named = [key for key, entry, _ in self._index.items() if key.startswith("data/") and entry.ref.upload == ref.upload]
         for step in (
             [self._index_record(key, None) for key in named],
             [(ref.topic, ref.partition, f"{ref.upload}/{number}", None) for number in range(ref.chunks)],
             [self._index_record(upload_key(ref.upload), None)],
         ):
-            acks = Acks(self._writer(), self._window, self._patience_s)
+            acks = Acks(self._producer, self._window, self._patience_s)
             for record in step:
                 acks.send(*record)
             acks.wait()
@@ -175,63 +171,13 @@ class KafkaShelf:
         return True
 
     def _messages(self, ref: KafkaRef, start: int, until: int | None) -> Iterator[Message]:
-        """Records of the reference's partition from `start` to `until` or to the end of the log as it is now."""
         place = (ref.topic, ref.partition)
         if place != self._log.topics.place(ARTIFACT, ref.upload):
             raise ArtifactMissing(name=describe(ref), detail=f"this store reads {self._log.topics.name(ARTIFACT)}")
-        with self._reader() as reader:
-            low, high = reader.bounds(place)
-            if not low <= start <= high:
-                raise ArtifactMissing(name=describe(ref), detail=f"the log holds the offsets {low} to {high - 1}")
-            end = high if until is None else min(high, until)
-            if start >= end:
-                return
-            reader.assign({place: start})
-            heard = time.monotonic()
-            while start < end:
-                try:
-                    messages = reader.poll(0.2, limit=POLL)
-                except OffsetGone as gone:
-                    raise ArtifactMissing(name=describe(ref), detail="the log does not reach back to it") from gone
-                for message in messages:
-                    start = message.offset + 1
-                    if message.offset < end:
-                        yield message
-                if messages:
-                    heard = time.monotonic()
-                elif time.monotonic() - heard > self._patience_s:
-                    detail = f"(no record of {ref.topic} came in {self._patience_s:g} s: {reader.trouble})"
-                    raise BrokerUnreachable(servers=self._log.cluster.servers, detail=detail)
-
-    @contextlib.contextmanager
-    def _reader(self) -> Iterator[Reader]:
-        """A reader for one thread at a time; one that met trouble is not used again."""
-        with self._lock:
-            reader = self._idle.pop() if self._idle else None
-        reader = reader or Reader(self._log.cluster)
-        sound = False
         try:
-            yield reader
-            sound = True
-        except GeneratorExit:
-            sound = True
-            raise
-        finally:
-            if sound:
-                reader.assign({})  # it would read on, for nobody
-                with self._lock:
-                    if len(self._idle) < IDLE_READERS:
-                        self._idle.append(reader)
-                        reader = None
-            if reader is not None:
-                reader.close()
-
-    def _writer(self) -> Producer:
-        """Its own one: heartbeats must not queue up behind megabytes."""
-        with self._lock:
-            if self._producer is None:
-                self._producer = Producer(self._log.cluster)
-            return self._producer
+            yield from self._scanner.scan(place, start, until)
+        except OffsetGone as gone:
+            raise ArtifactMissing(name=describe(ref), detail="the log does not hold its place any more") from gone
 
     def _index_record(self, key: str, entry: IndexEntry | None) -> tuple[str, int, str, bytes | None]:
         topic, partition = self._log.topics.place(ARTIFACT_INDEX, key)

@@ -1,0 +1,82 @@
+"""Reading stretches of a partition, one after the other, with a few readers that stay connected."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+
+from kafka_jupyter.brokers.kafka import Cluster, Message, Partition, Reader
+from kafka_jupyter.errors import BrokerUnreachable, OffsetGone
+
+POLL = 16  # records taken from the client at once: 8 MiB of chunks
+IDLE_READERS = 4  # kept open: a new one costs a connection
+PREFETCH_KIB = 16 << 10  # that a reader may hold in advance
+# The broker answers a fetch that finds nothing after this. A reader that moves on has to wait for its last fetch: with the
+# client's 500 ms every second small artifact took half a second.
+FETCH_WAIT_MS = 10
+
+
+class Scanner:
+    """Safe to use from many threads."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._patience_s = max(cluster.settings.connect_timeout_s, cluster.settings.delivery_timeout_s)
+        self._lock = threading.Lock()
+        self._idle: list[Reader] = []
+
+    def scan(self, place: Partition, start: int | None, until: int | None = None) -> Iterator[Message]:
+        """The records with start ≤ offset < until. None means the log's first one, and its end as it is now.
+
+        Raises OffsetGone if the log does not reach from `start` on, BrokerUnreachable if nothing comes for too long.
+        """
+        with self._reader() as reader:
+            low, high = reader.bounds(place)
+            position = low if start is None else start
+            if not low <= position <= high:
+                raise OffsetGone(topic=place[0], partition=place[1], offset=position)
+            end = high if until is None else min(high, until)
+            if position >= end:
+                return
+            reader.assign({place: position})
+            heard = time.monotonic()
+            while position < end:
+                for message in reader.poll(0.2, limit=POLL):
+                    position = message.offset + 1
+                    if message.offset < end:
+                        yield message
+                    heard = time.monotonic()
+                if time.monotonic() - heard > self._patience_s:
+                    detail = f"(no record of {place[0]} came in {self._patience_s:g} s. {reader.trouble})"
+                    raise BrokerUnreachable(servers=self._cluster.servers, detail=detail)
+
+    def close(self) -> None:
+        with self._lock:
+            readers, self._idle = self._idle, []
+        for reader in readers:
+            reader.close()
+
+    @contextlib.contextmanager
+    def _reader(self) -> Iterator[Reader]:
+        """For one thread at a time. One that met trouble is not used again."""
+        with self._lock:
+            reader = self._idle.pop() if self._idle else None
+        reader = reader or Reader(self._cluster, fetch_wait_max_ms=FETCH_WAIT_MS, queued_max_messages_kbytes=PREFETCH_KIB)
+        sound = False
+        try:
+            yield reader
+            sound = True
+        except GeneratorExit:  # whoever reads has what it wants
+            sound = True
+            raise
+        finally:
+            if sound:
+                reader.assign({})  # it would read on, for nobody
+                with self._lock:
+                    sound = len(self._idle) < IDLE_READERS
+                    if sound:
+                        self._idle.append(reader)
+            if not sound:
+                reader.close()
