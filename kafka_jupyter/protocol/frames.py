@@ -92,8 +92,17 @@ class Error(Frame, frozen=True, tag="error"):
     fields: dict[str, Any] = {}
 
 
+class Equipment(Frame, frozen=True, tag="equipment"):
+    """What a child finds: `device` is "cpu" or "gpu". `unfit`: why nothing can be trained here, empty where all is well."""
+
+    versions: dict[str, str] = {}
+    device: str = "cpu"
+    devices: list[str] = []
+    unfit: str = ""
+
+
 ToChild = Job | Stop | Apply
-FromChild = Ready | Epoch | Batch | AppliedFrame | Done | Error
+FromChild = Ready | Epoch | Batch | AppliedFrame | Done | Error | Equipment
 
 _encoder = msgspec.msgpack.Encoder()
 _to_child = msgspec.msgpack.Decoder(ToChild)

@@ -1,0 +1,27 @@
+"""What a child may know of its worker's environment: what Python, the system libraries and the backends need, and no secret."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+_NAMES = frozenset((
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TEMP", "TMP", "XDG_CACHE_HOME",
+    "LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_LIBRARY_PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "SSL_CERT_FILE", "SSL_CERT_DIR",
+))  # fmt: skip
+_PREFIXES = (
+    "LC_", "PYTHON", "KERAS_", "TF_", "XLA_", "CUDA_", "NVIDIA_", "NCCL_", "ROCR_", "HIP_", "HSA_",
+    "OMP_", "MKL_", "KMP_", "OPENBLAS_", "NUMEXPR_", "VECLIB_", "MALLOC_",
+)  # fmt: skip
+_SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|_KEY|^TF_VAR_")  # TF_VAR_ and TF_TOKEN_ are Terraform's, not TensorFlow's
+
+
+def for_child(environ: Mapping[str, str]) -> dict[str, str]:
+    """The allow-list applied. TensorFlow's start-up chatter is off unless somebody has set its level: it would fill every log."""
+    allowed = {
+        name: value
+        for name, value in environ.items()
+        if (name in _NAMES or name.startswith(_PREFIXES)) and not _SECRET.search(name.upper())
+    }
+    allowed.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    return allowed
