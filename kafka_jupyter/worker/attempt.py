@@ -1,0 +1,301 @@
+"""One attempt at a run, from its Claimed to the record that ends it. Lives on the supervisor's loop; nothing here blocks.
+
+    CLAIMING → PREPARING → TRAINING → STORING → ENDING → OVER
+
+What the log says (`on_state`) always wins: an attempt that is not the open one any more is cut off, its child killed.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from kafka_jupyter import errors
+from kafka_jupyter.protocol import control, frames, ids
+from kafka_jupyter.runs.lease import heartbeat_period
+from kafka_jupyter.runs.state import RunState, Wish
+from kafka_jupyter.worker.children import Child, Exit
+from kafka_jupyter.worker.reporter import Reporter
+from kafka_jupyter.worker.site import Site
+from kafka_jupyter.worker.transfer import Prepared, Results, keep, prepare
+
+logger = logging.getLogger(__name__)
+
+Ending = Callable[[int | None], control.Record]  # offset of the last row → the record that ends the attempt
+
+
+class Phase(enum.Enum):
+    CLAIMING = enum.auto()
+    PREPARING = enum.auto()
+    TRAINING = enum.auto()
+    STORING = enum.auto()
+    ENDING = enum.auto()
+    OVER = enum.auto()
+
+
+class Attempt:
+    def __init__(self, site: Site, state: RunState, now_s: float) -> None:
+        assert state.task is not None
+        self.run_id, self.n, self.nonce = state.run_id, state.last_n + 1, ids.new_nonce()
+        self.phase = Phase.CLAIMING
+        self._site, self._place = site, state.task
+        self._reporter = Reporter(site.log, self.run_id, self.n, site.worker_id, self.nonce, site.post)
+        self._prepared: Prepared | None = None
+        self._child: Child | None = None
+        self._done: frames.Done | None = None
+        self._error: frames.Error | None = None
+        self._ending: Ending | None = None
+        self._interrupted: Ending | None = None  # cancelled, or the worker shuts down: what to say when the child is gone
+        self._stop = False
+        self._forwarded: set[str] = set()
+        self._own: dict[str, Any] = {"run_id": self.run_id, "n": self.n, "worker": site.worker_id, "nonce": self.nonce}
+        self._heartbeat_due_s = now_s + heartbeat_period(site.settings.lease_ttl_s)
+        self._read_back_s = now_s  # when we last read a record of our own
+        site.outbox.put(control.Claimed(**self._own, task=self._place))
+
+    @property
+    def won(self) -> bool:
+        return self.phase not in (Phase.CLAIMING, Phase.OVER)
+
+    # --- what the log says
+
+    def on_state(self, state: RunState, shutting_down: bool) -> None:
+        mine = state.open is not None and (state.open.n, state.open.nonce) == (self.n, self.nonce)
+        if self.phase is Phase.CLAIMING:
+            if mine:
+                self._won(shutting_down)
+            elif state.terminal or state.open is not None or state.last_n >= self.n or not state.claimable:
+                self._over()  # somebody else was first, or nobody may claim it any more
+                return
+        elif not mine:
+            if self.phase not in (Phase.ENDING, Phase.OVER):
+                logger.warning("attempt %d of %s is not ours any more: its child is ended", self.n, self.run_id)
+            self._over()
+            return
+        if not mine or self.phase is Phase.ENDING:
+            return
+        self._read_back_s = time.monotonic()
+        if state.wish is Wish.CANCEL:
+            self._interrupt(lambda end: control.Cancelled(**self._own, log_end=end))
+        elif state.wish is Wish.STOP and not self._stop:
+            self._stop = True
+            self._send(frames.Stop())
+        for request in state.settings:
+            if request.request_id not in state.applied and request.request_id not in self._forwarded:
+                self._forwarded.add(request.request_id)
+                self._send(frames.Apply(request.request_id, request.settings))
+
+    def tick(self, now_s: float) -> None:
+        """Heartbeats, and the end once all rows are in the log."""
+        self._reporter.flush(now_s)
+        if self.won and now_s >= self._heartbeat_due_s:
+            self._heartbeat_due_s = now_s + heartbeat_period(self._site.settings.lease_ttl_s)
+            self._beat(now_s)
+        self._end_when_reported()
+
+    def shut_down(self) -> None:
+        if self.phase is Phase.CLAIMING:
+            return  # if the claim wins, `on_state` releases it
+        self._interrupt(lambda end: control.Released(**self._own, reason="shutdown", log_end=end))
+
+    def disown(self) -> None:
+        """Kafka has been away for longer than the grace: nobody can know what this child does."""
+        self._over()
+
+    def _beat(self, now_s: float) -> None:
+        """A supervisor whose own records do not come back may be able to write but not to read: it falls silent (rule 6)."""
+        if now_s - self._read_back_s > self._site.settings.lease_ttl_s / 2:
+            return
+        epoch, step = self._reporter.place
+        try:
+            self._site.log.send_control(control.Heartbeat(**self._own, epoch=epoch, step=step))
+        except errors.BrokerError as failure:
+            logger.debug("heartbeat of %s not sent: %s", self.run_id, failure)
+
+    # --- the way of the attempt
+
+    def _won(self, shutting_down: bool) -> None:
+        if shutting_down:
+            self._say(lambda end: control.Released(**self._own, reason="shutdown", log_end=end))
+            return
+        self.phase = Phase.PREPARING
+        folder = self._site.folder / f"{self.run_id}-{self.n}-{self.nonce}"
+        self._site.aside(lambda: prepare(self._site, self._place, self.run_id, folder), self._on_prepared)
+
+    def _on_prepared(self, outcome: Prepared | Exception) -> None:
+        if isinstance(outcome, Prepared) and self.phase is not Phase.PREPARING:
+            outcome.discard()
+        if self.phase is not Phase.PREPARING:
+            return
+        if isinstance(outcome, Exception):
+            self._say(self._interrupted or self._refusal(outcome))
+            return
+        self._prepared = outcome
+        if self._interrupted is not None:
+            self._say(self._interrupted)
+            return
+        self.phase = Phase.TRAINING
+        post = self._site.post
+        self._child = self._site.children.start(
+            lambda frame: post(lambda: self._on_frame(frame)),
+            lambda text, stream: post(lambda: self._reporter.line(text, stream)),
+            lambda exit: post(lambda: self._on_exit(exit)),
+        )
+        self._child.send(frames.Job(outcome.task_json, outcome.inputs, str(outcome.folder)))
+        if self._stop:
+            self._child.send(frames.Stop())
+
+    def _refusal(self, failure: Exception) -> Ending:
+        """What an error before the training means for the run."""
+        text = str(failure)
+        if isinstance(failure, errors.NewerRecord):
+            return lambda end: control.Released(**self._own, reason="unfit", detail=text, log_end=end)
+        if isinstance(failure, errors.BrokerUnreachable | errors.StoreUnavailable | errors.DeliveryFailed | OSError):
+            retryable, reason = True, "store"
+        else:
+            retryable, reason = False, "refused"
+        kind = type(failure).__name__
+        return lambda end: control.Failed(**self._own, retryable=retryable, reason=reason, error=kind, message=text, log_end=end)
+
+    def _send(self, frame: frames.Frame) -> None:
+        if self._child is not None:
+            self._child.send(frame)
+        elif isinstance(frame, frames.Apply):
+            self._forwarded.discard(frame.request_id)  # the next state change offers it again
+
+    def _on_frame(self, frame: Any) -> None:
+        if self.phase is not Phase.TRAINING:
+            return
+        match frame:
+            case frames.Ready():
+                assert self._prepared is not None
+                assert self._child is not None
+                started = control.Started(
+                    **self._own,
+                    epoch=frame.epoch,
+                    step=frame.step,
+                    log_offset=self._prepared.log_offset,
+                    device=frame.device,
+                    host=self._site.host,
+                    pid=self._child.pid or 0,
+                    versions=frame.versions,
+                )
+                self._site.outbox.put(started)
+            case frames.Epoch():
+                self._reporter.epoch(frame.epoch, frame.step, frame.metrics, frame.seconds)
+            case frames.Batch():
+                self._reporter.batch(frame.epoch, frame.step, frame.steps, frame.metrics)
+            case frames.AppliedFrame():
+                self._site.outbox.put(
+                    control.Applied(**self._own, request_id=frame.request_id, settings=frame.settings, epoch=frame.epoch, step=frame.step)
+                )
+            case frames.Done():
+                self._done = frame
+            case frames.Error():
+                self._error = frame
+
+    def _on_exit(self, exit: Exit) -> None:
+        self._child = None
+        if self.phase is not Phase.TRAINING:
+            if self.phase is Phase.OVER:
+                self._clean()
+            return
+        if self._error is not None and self._interrupted is None:
+            self._say(self._exception(self._error))
+        elif self._done is not None and exit.code == 0 and not exit.signal:  # a result that stands beats a cancel that came too late
+            self.phase = Phase.STORING
+            done = self._done
+            self._site.aside(lambda: keep(self._site, self.run_id, done.files, done.outputs), self._on_kept)
+        else:
+            self._say(self._interrupted or self._death(exit))
+
+    def _on_kept(self, outcome: Results | Exception) -> None:
+        if self.phase is not Phase.STORING:
+            return
+        if isinstance(outcome, Exception):
+            self._say(self._interrupted or self._refusal(outcome))
+            return
+        done = self._done
+        assert done is not None
+        self._say(
+            lambda end: control.Succeeded(
+                **self._own,
+                parts=outcome.parts,
+                files=outcome.files,
+                stopped_early=done.stopped_early,
+                epochs=done.epochs,
+                metrics=done.metrics,
+                log_end=end,
+            )
+        )
+
+    def _exception(self, error: frames.Error) -> Ending:
+        return lambda end: control.Failed(
+            **self._own,
+            retryable=False,
+            reason=error.reason,
+            error=error.error,
+            message=error.message,
+            traceback=error.traceback,
+            fields=error.fields,
+            epoch=self._reporter.place[0],
+            log_end=end,
+        )
+
+    def _death(self, exit: Exit) -> Ending:
+        """A child that died without a word: tried again as rule 7 says."""
+        reason = "memory" if exit.out_of_memory else "signal"
+        message = exit.detail or (f"killed by signal {exit.signal}" if exit.signal else f"ended with exit code {exit.code}")
+        if exit.out_of_memory:
+            message = f"out of memory: {message}"
+        return lambda end: control.Failed(
+            **self._own,
+            retryable=True,
+            reason=reason,
+            error="ChildDied",
+            message=message,
+            signal=exit.signal,
+            memory=exit.memory,
+            epoch=self._reporter.place[0],
+            log_end=end,
+        )
+
+    def _interrupt(self, ending: Ending) -> None:
+        """Ends the child; the record follows when it is gone."""
+        if self._interrupted is not None or self.phase in (Phase.ENDING, Phase.OVER):
+            return
+        self._interrupted = ending
+        if self._child is not None:
+            self._child.terminate(self._site.settings.cancel_grace_s)
+
+    def _say(self, ending: Ending) -> None:
+        self.phase = Phase.ENDING
+        self._ending = ending
+        self._end_when_reported()
+
+    def _end_when_reported(self) -> None:
+        if self.phase is Phase.ENDING and self._ending is not None and self._reporter.empty:
+            ending, self._ending = self._ending, None
+            self._site.outbox.put(ending(self._reporter.last_offset))
+
+    def _over(self) -> None:
+        """The log has spoken: nothing of ours matters any more."""
+        self.phase = Phase.OVER
+        self._site.outbox.drop(self.run_id)
+        if self._child is not None:
+            self._child.terminate(0)  # `_on_exit` cleans up
+        else:
+            self._clean()
+
+    def _clean(self) -> None:
+        if self._prepared is not None:
+            prepared, self._prepared = self._prepared, None
+            self._site.pool.submit(prepared.discard)
+
+    @property
+    def finished(self) -> bool:
+        """Over, and its child is gone."""
+        return self.phase is Phase.OVER and self._child is None

@@ -1,0 +1,288 @@
+"""The supervisor: one loop, one queue, the single owner of a worker's state (design §2.5). It never imports Keras.
+
+Threads only hand over: the follower (what the log says), dispatch (tasks of our partitions), the prober (end offsets), the
+children's reader, the pool, the producer's delivery reports. Each posts a callable; the loop runs it.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import logging
+import queue
+import secrets
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+import psutil
+
+from kafka_jupyter import errors
+from kafka_jupyter.brokers.follow import Change, Follower
+from kafka_jupyter.brokers.kafka import Cluster, Partition, Reader
+from kafka_jupyter.brokers.local import resolve
+from kafka_jupyter.brokers.log import Log
+from kafka_jupyter.brokers.outbox import Outbox
+from kafka_jupyter.protocol import control, frames, letters, topics
+from kafka_jupyter.protocol.workers import WorkerInfo
+from kafka_jupyter.runs.lease import heartbeat_period
+from kafka_jupyter.runs.state import RunState
+from kafka_jupyter.settings import Settings
+from kafka_jupyter.store import open_store
+from kafka_jupyter.worker.attempt import Attempt
+from kafka_jupyter.worker.children import Children
+from kafka_jupyter.worker.claims import Claims
+from kafka_jupyter.worker.dispatch import CommitTracker, Dispatch, TaskSeen
+from kafka_jupyter.worker.reaper import Reaper
+from kafka_jupyter.worker.site import Site
+from kafka_jupyter.worker.snapshotter import Snapshotter
+
+logger = logging.getLogger(__name__)
+
+INFO_PERIOD_S = 5.0  # between two records of `worker_state`
+SHUTDOWN_S = 10.0  # a shutdown waits so long for its records to be read back
+ORPHAN_AGE_MS = topics.DAY_MS  # an older task that has no control records left is history, not work
+
+
+class Supervisor:
+    """A worker with `slots` slots. `run()` returns after `stop()` (or SIGTERM, see `main`)."""
+
+    def __init__(self, settings: Settings, slots: int = 1, name: str = "") -> None:
+        self.settings = settings
+        self.host = socket.gethostname()
+        self.worker_id = f"{name or self.host}-{secrets.token_hex(2)}"
+        self._name, self._slots = name or self.host, slots
+        self._queue: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._attempts: dict[str, Attempt] = {}
+        self._orphans: dict[str, RunState] = {}  # tasks that have no Submitted yet
+        self._owned: set[Partition] = set()
+        self._claims = Claims(settings.claim_grace_s)
+        self._commits = CommitTracker()
+        self._stopping = False
+        self._stop_deadline_s = 0.0
+        self._info_due_s = 0.0
+        self._next_claim_s: float | None = None
+        self._waiting_changed = True
+        self._last_contact_s = time.monotonic()
+        self._equipment = frames.Equipment()
+
+    # --- life
+
+    def run(self) -> None:
+        """Works until stopped. Raises BrokerError when there is no Kafka to begin with."""
+        children = Children(name="kafka_jupyter-children")
+        log = Log.open(Cluster(self.settings))
+        follower = Follower(log, rows=False)
+        with tempfile.TemporaryDirectory(prefix="kafka_jupyter-", ignore_cleanup_errors=True) as folder:
+            pool = concurrent.futures.ThreadPoolExecutor(max(4, 2 * self._slots), "kafka_jupyter-transfer")
+            self._site = Site(
+                self.settings, self.worker_id, self.host, Path(folder), log, follower, open_store(self.settings, log),
+                Outbox(log), children, Reader(log.cluster), pool, self._queue.put,
+            )  # fmt: skip
+            self._reaper = Reaper(log, follower, self.worker_id, self.settings.lease_ttl_s)
+            self._snapshotter = Snapshotter(log, follower, self.worker_id)
+            self._dispatch = Dispatch(log, lambda seen: self._queue.put(lambda: self._on_task(seen)), self._on_owned)
+            prober = threading.Thread(target=self._probe, name="kafka_jupyter-prober", daemon=True)
+            try:
+                self._equipment = children.equipment()
+                if self._equipment.unfit:
+                    logger.error("this worker cannot train: %s", self._equipment.unfit)
+                follower.subscribe(lambda change: self._queue.put(lambda: self._on_change(change)))
+                follower.start()
+                self._announce(time.monotonic())
+                self._dispatch.start()
+                prober.start()
+                logger.info("worker %s is ready: %d slot(s), %s", self.worker_id, self._slots, self._equipment.versions)
+                self._loop()
+            finally:
+                self._stopping = True
+                self._close(log, follower, pool)
+
+    def stop(self) -> None:
+        """Stops claiming, ends what runs with Released, says goodbye. From any thread; a signal handler may call it."""
+        self._queue.put(self._begin_stop)
+
+    def _begin_stop(self) -> None:
+        if not self._stopping:
+            self._stopping = True
+            self._stop_deadline_s = time.monotonic() + SHUTDOWN_S
+            for attempt in self._attempts.values():
+                attempt.shut_down()
+
+    def _close(self, log: Log, follower: Follower, pool: concurrent.futures.ThreadPoolExecutor) -> None:
+        self._dispatch.close()
+        self._site.children.close()
+        try:
+            log.bury_worker(self.worker_id)
+        except errors.BrokerError as failure:
+            logger.warning("no goodbye to Kafka: %s", failure)
+        follower.close()
+        self._reaper.close()
+        pool.shutdown(wait=True, cancel_futures=True)
+        self._site.store.close()
+        self._site.prober.close()
+        log.close()
+
+    # --- the loop
+
+    def _loop(self) -> None:
+        while not (self._stopping and (not self._attempts or time.monotonic() > self._stop_deadline_s)):
+            try:
+                self._queue.get(timeout=self._patience(time.monotonic()))()
+                while True:
+                    self._queue.get_nowait()()
+            except queue.Empty:
+                pass
+            self._tick(time.monotonic())
+
+    def _patience(self, now_s: float) -> float:
+        """Seconds until something is due."""
+        tick = min(0.25, heartbeat_period(self.settings.lease_ttl_s) / 2)
+        return tick if self._next_claim_s is None else min(tick, max(0.0, self._next_claim_s - now_s))
+
+    def _tick(self, now_s: float) -> None:
+        for attempt in list(self._attempts.values()):
+            attempt.tick(now_s)
+            if attempt.finished:
+                del self._attempts[attempt.run_id]
+                self._waiting_changed = True
+                self._info_due_s = now_s
+        self._site.outbox.tick(now_s)
+        if self._waiting_changed or (self._next_claim_s is not None and now_s >= self._next_claim_s):
+            self._claim(now_s)
+        self._reaper.tick(now_s, set(self._attempts))
+        self._snapshotter.tick(now_s)
+        if now_s - self._last_contact_s > self.settings.outage_grace_s:
+            for attempt in self._attempts.values():
+                attempt.disown()
+        self._dispatch.busy(self._free() == 0)
+        self._dispatch.commit(self._commits.due())
+        if now_s >= self._info_due_s:
+            self._announce(now_s)
+
+    def _free(self) -> int:
+        """Claims in flight count as used."""
+        return 0 if self._stopping or self._equipment.unfit else max(0, self._slots - len(self._attempts))
+
+    # --- what is heard
+
+    def _on_change(self, change: Change) -> None:
+        self._last_contact_s = time.monotonic()
+        if change.worker is not None or change.gone:
+            self._waiting_changed = self._waiting_changed or bool(change.gone)
+            return
+        state = change.state
+        if state is None:
+            return
+        if change.record is not None:
+            self._site.outbox.saw(change.record)
+        self._waiting_changed = True
+        self._orphans.pop(state.run_id, None)
+        if state.task is not None and (state.last_n or state.terminal):
+            self._commits.claimed(state.task)
+        attempt = self._attempts.get(state.run_id)
+        if attempt is not None:
+            before = attempt.won
+            attempt.on_state(state, self._stopping)
+            if attempt.won is not before:
+                self._info_due_s = 0.0
+        self._reaper.saw(change)
+        self._snapshotter.saw(change)
+
+    def _on_owned(self, owned: set[Partition]) -> None:
+        def take() -> None:
+            self._owned = owned
+            self._commits.owned(owned)
+            self._waiting_changed = True
+
+        self._queue.put(take)
+
+    def _on_task(self, seen: TaskSeen) -> None:
+        """A record of a partition that we own."""
+        run_id = seen.key.decode("utf-8", "replace")
+        state = self._site.follower.state(run_id)
+        self._commits.seen(seen.place, claimed=seen.task is None or (state is not None and (state.terminal or state.last_n > 0)))
+        if seen.task is None:
+            if not seen.newer:
+                self._bury_junk(run_id, seen)
+        elif state is None and time.time() * 1000 - seen.time_ms < ORPHAN_AGE_MS:
+            announced = control.Submitted(run_id=run_id, task=seen.place, requirements=seen.task.requirements, priority=seen.task.priority)
+            self._orphans[run_id] = RunState(run_id, submitted=announced, task=seen.place, first_ms=seen.time_ms)
+            self._waiting_changed = True
+
+    def _bury_junk(self, run_id: str, seen: TaskSeen) -> None:
+        letter = letters.DeadLetter(
+            run_id, seen.why, place=seen.place, task=seen.value[:65536].decode("utf-8", "replace"), by=self.worker_id
+        )
+        self._site.log.send(topics.TASK_DLQ, run_id[:200], msgspec.json.encode(letter))
+
+    def _probe(self) -> None:
+        """Asks for the end of each partition of run_control, so that the reaper knows what it does not know."""
+        period = heartbeat_period(self.settings.lease_ttl_s) / 2
+        places = self._site.log.topics.all_places(topics.RUN_CONTROL)
+        while not self._stopping:
+            asked = time.monotonic()
+            try:
+                ends = {place[1]: self._site.prober.bounds(place, period)[1] for place in places}
+            except errors.BrokerError as failure:
+                logger.debug("no end offsets: %s", failure)
+            else:
+                self._queue.put(lambda ends=ends, asked=asked: self._on_ends(ends, asked))  # type: ignore[misc]
+            time.sleep(max(0.0, period - (time.monotonic() - asked)))
+
+    def _on_ends(self, ends: dict[int, int], asked_s: float) -> None:
+        self._last_contact_s = asked_s
+        self._reaper.caught_up(ends, asked_s)
+
+    # --- what is done
+
+    def _claim(self, now_s: float) -> None:
+        self._waiting_changed = False
+        waiting = [state for state in (*self._site.follower.waiting(), *self._orphans.values()) if state.run_id not in self._attempts]
+        me = self._info()
+        choice = self._claims.choose(waiting, me, self._site.follower.workers(), self._owned, self._free(), now_s)
+        self._next_claim_s = choice.next_s
+        for state in choice.runs:
+            self._attempts[state.run_id] = Attempt(self._site, state, now_s)
+
+    def _announce(self, now_s: float) -> None:
+        self._info_due_s = now_s + INFO_PERIOD_S
+        try:
+            self._site.log.send_worker(self._info())
+        except errors.BrokerError as failure:
+            logger.debug("worker_state not sent: %s", failure)
+
+    def _info(self) -> WorkerInfo:
+        return WorkerInfo(
+            self.worker_id,
+            self._name,
+            host=self.host,
+            pid=psutil.Process().pid,
+            slots=self._slots,
+            free=self._free(),
+            device=self._equipment.device,
+            devices=self._equipment.devices,
+            memory=psutil.virtual_memory().total,
+            versions=self._equipment.versions,
+            running=sorted(run_id for run_id, attempt in self._attempts.items() if attempt.won),
+            period_s=INFO_PERIOD_S,
+            started_ms=int(psutil.Process().create_time() * 1000),
+            unfit=self._equipment.unfit,
+        )
+
+
+def main(settings: Settings, slots: int = 1, name: str = "") -> None:
+    """A worker in the foreground, until SIGTERM or Ctrl-C."""
+    supervisor = Supervisor(resolve(settings), slots, name)
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        supervisor.stop()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    supervisor.run()

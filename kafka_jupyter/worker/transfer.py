@@ -1,0 +1,98 @@
+"""The slow half of an attempt, on the pool's threads: Task and artifacts in, results out."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import shutil
+
+from kafka_jupyter import errors
+from kafka_jupyter.protocol import codec, control, topics
+from kafka_jupyter.protocol.parts import InlineBytes, InlineText, Part
+from kafka_jupyter.protocol.task import Task
+from kafka_jupyter.store import Lease
+from kafka_jupyter.store.source import Chunks
+from kafka_jupyter.worker.site import Site
+
+RESULT_INLINE = 8 << 10  # bytes; a result up to this size stands in Succeeded itself, which every reader of run_control reads
+_READ = 1 << 20
+
+
+@dataclasses.dataclass
+class Prepared:
+    """A task ready to be trained: `inputs` maps part names to local files, which `lease` keeps."""
+
+    task: Task
+    task_json: bytes
+    inputs: dict[str, str]
+    folder: pathlib.Path
+    log_offset: int
+    lease: Lease
+
+    def discard(self) -> None:
+        self.lease.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def prepare(site: Site, place: control.TaskPlace, run_id: str, folder: pathlib.Path) -> Prepared:
+    """Reads the Task, checks its model against the allow-list, brings every part to a local file.
+
+    Raises RecordError (the task cannot be read), CaptureError (it holds what is not allowed), StoreError, BrokerError.
+    """
+    task = site.log.read_task(place, run_id)
+    if task.trusted_code:
+        raise errors.NeedsTrust(detail="The task asks for user-defined code.")
+    if task.trainer != "keras":
+        raise errors.NewerRecord(
+            topic=place.topic, partition=place.partition, offset=place.offset, type=f"trainer {task.trainer}", version=1
+        )
+    log_place = site.log.topics.place(topics.TRAINING_LOG, run_id)
+    log_offset = site.prober.bounds(log_place)[1]
+    (folder / "inputs").mkdir(parents=True)
+    lease = site.store.lease()
+    try:
+        from kafka_jupyter.models import allowlist  # pure JSON, but the room imports Keras elsewhere
+
+        inputs = {name: str(_local(lease, part, name, folder / "inputs")) for name, part in task.parts().items()}
+        allowlist.check(pathlib.Path(inputs["model"]).read_bytes())
+    except BaseException:
+        lease.close()
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return Prepared(task, codec.encode(task), inputs, folder, log_offset, lease)
+
+
+def _local(lease: Lease, part: Part, name: str, folder: pathlib.Path) -> pathlib.Path:
+    if not isinstance(part, InlineText | InlineBytes):
+        return lease.fetch(part, name)
+    file = folder / name.replace("/", "-")
+    file.write_bytes(part.text.encode() if isinstance(part, InlineText) else part.data)
+    return file
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    parts: dict[str, Part]
+    files: list[control.OutputFile]
+
+
+def keep(site: Site, name: str, files: dict[str, str], outputs: dict[str, str]) -> Results:
+    """Stores what a child left, and reads it back and hashes it (rule 8) before anybody is told of it."""
+    parts = {part: _stored(site, f"{name}/{part}", pathlib.Path(file)) for part, file in files.items()}
+    kept = [control.OutputFile(path, _stored(site, f"{name}/{path}", pathlib.Path(file))) for path, file in sorted(outputs.items())]
+    return Results(parts, kept)
+
+
+def _stored(site: Site, name: str, file: pathlib.Path) -> Part:
+    size = file.stat().st_size
+    if size <= RESULT_INLINE:
+        return InlineBytes(file.read_bytes())
+    ref = site.store.put(name, size, _chunks(file))
+    site.store.verify(ref, name)
+    return ref
+
+
+def _chunks(file: pathlib.Path) -> Chunks:
+    with file.open("rb") as stream:
+        while chunk := stream.read(_READ):
+            yield chunk
