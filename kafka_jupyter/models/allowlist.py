@@ -1,0 +1,106 @@
+"""What a worker lets Keras make from JSON. A pure walk that needs no Keras: the supervisor runs it before a child sees the bytes.
+
+The names come from `allowlist.json`, which `python -m kafka_jupyter.models.allowlist_build` writes.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import pathlib
+import re
+from typing import Any
+
+from kafka_jupyter.errors import CannotTravel
+
+SIZE_LIMIT = 64 << 20  # bytes of JSON; vocabularies stand in it
+DEPTH_LIMIT = 64
+NODE_LIMIT = 10_000  # JSON objects and lists that hold more than plain values
+
+_DATA_CLASSES = frozenset({"__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__slice__", "__ellipsis__"})
+# A string under one of these keys would be opened as a file.
+_FILE_KEYS = frozenset({"vocabulary", "idf_weights", "filepath", "filename", "path", "file", "weights"})
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_FIELDS = {"model": dict, "compile": dict, "globals": dict, "trainable": dict, "policies": list, "no_decay": list}
+_WAY_OUT = "Only built-in Keras objects travel as data; `--trust code` for user code comes with a later version."
+
+
+@functools.cache
+def names() -> tuple[frozenset[tuple[str, str]], frozenset[str]]:
+    """Allowed classes as (module, name), and allowed functions by name."""
+    listed = json.loads(pathlib.Path(__file__).with_name("allowlist.json").read_text("utf-8"))
+    classes = frozenset((module, name) for module, found in listed["classes"].items() for name in found)
+    return classes, frozenset(listed["functions"])
+
+
+def check(config: bytes) -> dict[str, Any]:
+    """The document in `config`, if all of it is allowed. Raises CannotTravel naming what is not, and where it stands."""
+    if len(config) > SIZE_LIMIT:
+        raise _refused("the configuration", "the task", f"it has {len(config)} bytes, at most {SIZE_LIMIT} are taken")
+    try:
+        document = json.loads(config)
+    except (ValueError, RecursionError) as error:
+        raise _refused("the configuration", "the task", f"it is not JSON: {str(error)[:100]}") from error
+    if not isinstance(document, dict) or document.get("v") != 1:
+        raise _refused("the configuration", "the task", "it is not of version 1")
+    for field, kind in _FIELDS.items():
+        if not isinstance(document.get(field), kind):
+            raise _refused("the configuration", "the task", f"its field {field!r} is missing or malformed")
+    _walk(document)
+    return document
+
+
+def _walk(document: dict[str, Any]) -> None:
+    waiting: list[tuple[Any, tuple[str | int, ...]]] = [(document, ())]
+    nodes = 0
+    while waiting:
+        node, path = waiting.pop()
+        if isinstance(node, str):
+            if _URL.match(node):
+                raise _refused(f"the address {node[:80]!r}", _spelled(path), "nothing is fetched while a model is built")
+            continue
+        if not isinstance(node, (dict, list)):
+            continue
+        inner: list[tuple[str | int, Any]] = list(node.items() if isinstance(node, dict) else enumerate(node))
+        if isinstance(node, dict):
+            _check_object(node, path)
+        if isinstance(node, dict) or any(isinstance(value, (dict, list)) for _, value in inner):
+            nodes += 1
+        if len(path) >= DEPTH_LIMIT or nodes > NODE_LIMIT:
+            raise _refused("the configuration", _spelled(path), f"it is deeper than {DEPTH_LIMIT} or larger than {NODE_LIMIT} nodes")
+        waiting.extend((value, (*path, key)) for key, value in inner)
+
+
+def _check_object(node: dict[str, Any], path: tuple[str | int, ...]) -> None:
+    for key in _FILE_KEYS & node.keys():
+        if isinstance(node[key], str):
+            raise _refused(f"{key}={node[key][:80]!r}", _spelled(path), "no file is read while a model is built")
+    if "class_name" not in node:
+        return
+    name, module, config = node["class_name"], node.get("module"), node.get("config")
+    where = _spelled(path)
+    if name in _DATA_CLASSES and module is None:
+        return
+    if not isinstance(name, str) or not isinstance(module, str):
+        raise _refused(f"{module}.{name}"[:200], where, "it is not named as Keras names its objects")
+    classes, functions = names()
+    if name == "function":
+        if not isinstance(config, str) or config not in functions or module.partition(".")[0] not in ("keras", "builtins"):
+            raise _refused(f"the function {module}.{config}"[:200], where, "it is not a function of Keras")
+        known: tuple[Any, ...] = (None, config)
+    else:
+        if (module, name) not in classes:
+            raise _refused(f"the class {module}.{name}"[:200], where, "it is not on the list of built-in classes that travel")
+        if not isinstance(config, dict):
+            raise _refused(f"the class {module}.{name}"[:200], where, "it has no configuration")
+        known = (None, name)
+    if node.get("registered_name") not in known:
+        raise _refused(f"{module}.{name} registered as {node['registered_name']!r}"[:200], where, "it stands for user code")
+
+
+def _spelled(path: tuple[str | int, ...]) -> str:
+    return "/".join(str(part) for part in path)[-200:] or "the task"
+
+
+def _refused(what: str, where: str, why: str) -> CannotTravel:
+    return CannotTravel(what=what, where=where, why=why, way_out=_WAY_OUT)
