@@ -64,10 +64,8 @@ def _snake(name: str) -> str:
 
 
 def _below(base: type) -> list[type]:
-    found = list(base.__subclasses__())
-    for cls in base.__subclasses__():
-        found += _below(cls)
-    return found
+    direct: list[type] = list(base.__subclasses__())
+    return direct + [cls for child in direct for cls in _below(child)]
 
 
 if __name__ == "__main__":

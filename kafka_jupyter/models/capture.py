@@ -7,7 +7,6 @@ import functools
 import inspect
 import platform
 import secrets
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -51,9 +50,7 @@ class CapturedFit:
         return digest(self.document, self.structure, leaf_sha256s, self.fit, self.callbacks, self.iterations)
 
 
-def capture_fit(
-    model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], progress: Callable[[int, int | None], None] | None = None
-) -> CapturedFit:
+def capture_fit(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], progress: data.Progress | None = None) -> CapturedFit:
     """What `model.fit(*args, **kwargs)` would train. Nothing in the model changes, but an unbuilt one is built as `fit` would build it.
 
     `progress(elements, of)` is called while a tf.data.Dataset is read. Raises CannotTravel; TypeError and ValueError as `fit` does.

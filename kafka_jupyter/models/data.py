@@ -25,6 +25,7 @@ from kafka_jupyter.errors import CannotTravel, StoreError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Node = dict[str, Any] | None
+Progress = Callable[[int, int | None], None]  # elements read so far, elements there are if known
 
 FIELDS = ("x", "y", "sample_weight", "validation_data")
 ELEMENTS_LIMIT = 10_000_000  # a dataset that has not ended by then is taken for endless
@@ -42,12 +43,7 @@ class Encoded:
     notes: list[str]
 
 
-def encode(
-    arguments: dict[str, Any],
-    steps_per_epoch: int | None = None,
-    epochs: int = 1,
-    progress: Callable[[int, int | None], None] | None = None,
-) -> Encoded:
+def encode(arguments: dict[str, Any], steps_per_epoch: int | None = None, epochs: int = 1, progress: Progress | None = None) -> Encoded:
     """What stands in `arguments` under x, y, sample_weight and validation_data. Arrays are not copied.
 
     A tf.data.Dataset is read once; `progress(elements so far, elements if known)` is called on the way.
@@ -61,7 +57,7 @@ def encode(
 
 
 class _Encoder:
-    def __init__(self, steps: int | None, epochs: int, progress: Callable[[int, int | None], None] | None) -> None:
+    def __init__(self, steps: int | None, epochs: int, progress: Progress | None) -> None:
         self.leaves: list[Array] = []
         self.notes: list[str] = []
         self._places: dict[int, tuple[int, Any]] = {}  # the same array as input and target travels once
@@ -89,10 +85,10 @@ class _Encoder:
         known = self._places.get(id(owner)) if owner is not None else None
         if known is not None:
             return {"leaf": known[0], **_marker(array)}
-        leaf = {"leaf": self._add(array, where), **_marker(array)}
+        index = self._add(array, where)
         if owner is not None:
-            self._places[id(owner)] = (leaf["leaf"], owner)  # held, so that the id stays its own
-        return leaf
+            self._places[id(owner)] = (index, owner)  # held, so that the id stays its own
+        return {"leaf": index, **_marker(array)}
 
     def _add(self, array: Array, where: str) -> int:
         name = array.dtype.name
