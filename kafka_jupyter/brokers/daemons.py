@@ -94,14 +94,15 @@ def stop(daemons: Iterable[Daemon], wait_s: float = TERM_WAIT_S) -> list[Daemon]
 
 
 def tail(log: pathlib.Path, lines: int = 5) -> str:
-    """The last lines of a log, on one line."""
+    """The last lines of a log that say something, on one line: a Java stack's frames say where, not what."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - 8192))
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 16384))
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return "(no log)"
-    return " | ".join(line.strip() for line in text.splitlines()[-lines:] if line.strip()) or "(the log is empty)"
+    telling = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith(("at ", "... "))]
+    return " | ".join(telling[-lines:]) or "(the log is empty)"
 
 
 def rotate(log: pathlib.Path, limit: int = 5 << 20) -> None:

@@ -1,4 +1,4 @@
-"""`python -m kafka_jupyter.brokers.local_archive FILE CLASSPATH`: makes the archive of Kafka's classes (see local_java) and ends.
+"""`python -m kafka_jupyter.brokers.local_archive CLASSPATH`: makes the archive of Kafka's classes (see local_java) and ends.
 
 Runs in the background after the first start on a machine: a scratch broker loads what a broker loads, and Java writes it down as it ends.
 """
@@ -21,18 +21,19 @@ _WRITE_S = 120.0  # for Java to write the archive, at the lowest priority on a b
 
 def make_later(settings: Settings, folder: pathlib.Path, classpath: str) -> None:
     """Starts this module at low priority unless the archive is there: nobody waits 10 s for a faster next start."""
-    if settings.java or local_java.archive_file(settings).exists():
+    if settings.java or local_java.archive_file().exists():
         return
-    command = [sys.executable, "-m", __name__, str(settings.cache_dir.absolute()), classpath]
+    command = [sys.executable, "-m", __name__, classpath]
     log = folder / "logs" / "archive.log"
     daemons.rotate(log)
     with contextlib.suppress(LocalKafkaError):  # only the speed of the next start is at stake
         daemons.spawn("archive", command, log, folder, daemons.python_environment())
 
 
-def make(settings: Settings, classpath: str) -> pathlib.Path:
+def make(classpath: str) -> pathlib.Path:
     """Makes the archive unless it is there or being made. Raises LocalKafkaError."""
-    target = local_java.archive_file(settings)
+    settings = Settings()
+    target = local_java.archive_file()
     with daemons.locked(target.with_suffix(".lock"), _WRITE_S, lambda: None):
         if target.exists():
             return target
@@ -60,4 +61,4 @@ def _record(settings: Settings, classpath: str, scratch: pathlib.Path, file: pat
 
 if __name__ == "__main__":
     os.nice(19)
-    make(Settings(cache_dir=pathlib.Path(sys.argv[1])), sys.argv[2])
+    make(sys.argv[1])

@@ -57,6 +57,11 @@ def repository() -> pathlib.Path:
     return pathlib.Path(os.environ.get("M2_REPO") or pathlib.Path.home() / ".m2" / "repository").absolute()
 
 
+def own_folder() -> pathlib.Path:
+    """Of what belongs to the jars and is no jar: a lock, downloads under way, the archive of local_java."""
+    return repository() / ".kafka_jupyter"
+
+
 def missing(base: pathlib.Path | None = None) -> list[Jar]:
     """The jars that are still to be fetched. Whole by size: what we put there was hashed before it was moved in."""
     base = base or repository()
@@ -73,7 +78,7 @@ def classpath(settings: Settings, progress: Progress) -> str:
     """Every jar is there; fetches what is missing. Raises LocalKafkaMissing, LocalKafkaError."""
     base = repository()
     if missing(base):
-        with daemons.locked(base / ".kafka_jupyter.lock", 600, lambda: progress("Another process is fetching Kafka", None)):
+        with daemons.locked(own_folder() / "lock", 600, lambda: progress("Another process is fetching Kafka", None)):
             wanted = missing(base)
             if wanted:
                 _fetch(wanted, base, settings.maven_url, progress)
@@ -87,7 +92,7 @@ def _fetch(wanted: list[Jar], base: pathlib.Path, url: str, progress: Progress) 
         raise LocalKafkaMissing(detail=str(error)) from error
     total = sum(jar.size for jar in wanted)
     meter = _Meter(f"Fetching Apache Kafka {KAFKA_VERSION} (once, {len(wanted)} files, {total / 1e6:.0f} MB)", total, progress)
-    staging = pathlib.Path(tempfile.mkdtemp(prefix=".kafka_jupyter-", dir=base))
+    staging = pathlib.Path(tempfile.mkdtemp(prefix="fetching-", dir=own_folder()))
     try:
         context = MavenContext(
             resolver=PythonResolver(progress_callback=meter.file),

