@@ -76,15 +76,13 @@ export function tone(state: string): Tone {
   return TONES[state] ?? 'idle';
 }
 
-/** Is more better? `null`: neither (a learning rate). Keras decides in the same way by the name. */
+const GROWS = /acc|auc|precision|recall|f1|fbeta|iou|r2|cosine_similarity|true_positives|true_negatives|sensitivity|specificity/;
+
+/** Is more better? `null`: neither (a learning rate). Decided by the name, as Keras and `runs/view.py` do. */
 export function goal(name: string): 'max' | 'min' | null {
-  const plain = name.replace(/^val_/, '').toLowerCase();
-  if (/^(lr|learning_rate)$/.test(plain)) {
+  if (name === 'lr' || name === 'learning_rate') {
     return null;
   }
-  return /acc|auc|precision|recall|f1|fbeta|f_?measure|iou|dice|r2|cosine_similarity|top_?k|positives$|negatives$|sensitivity|specificity/.test(
-    plain
-  ) && !/^false_|loss|error/.test(plain)
-    ? 'max'
-    : 'min';
+  const lower = name.toLowerCase();
+  return GROWS.test(lower) && !lower.includes('loss') ? 'max' : 'min';
 }

@@ -32,6 +32,7 @@ export interface IRun {
   queue: number;
   waiting: string;
   error: IRunError | null;
+  ended_by: string;
   stopped_early: boolean;
   metrics: Metrics;
   files: string[];
@@ -77,6 +78,7 @@ export function runOf(value: unknown): IRun | null {
     queue: numberOf(value.queue),
     waiting: text(value.waiting),
     error: errorOf(value.error),
+    ended_by: text(value.ended_by),
     stopped_early: value.stopped_early === true,
     metrics: metricsOf(value.metrics),
     files: Array.isArray(value.files) ? value.files.filter(f => typeof f === 'string') : [],
@@ -133,12 +135,13 @@ export class RunModel implements IListener {
 
   put(value: unknown): void {
     const run = runOf(value);
-    if (!run || run.run_id !== this.runId || (this.run && run.upto < this.run.upto)) {
+    if (!run || run.run_id !== this.runId || (this.run && run.upto < this._atLeast)) {
       return;
     }
     const now = numberOf((value as Json).now_ms);
     this._skew = now ? now - Date.now() : this._skew;
     this.run = run;
+    this._atLeast = run.upto;
     this.history.restart(run.starts);
     this._changed();
   }
@@ -172,7 +175,7 @@ export class RunModel implements IListener {
       this._changed();
     } else if (kind === 'reset') {
       this.history.clear();
-      this.run = null;
+      this._atLeast = 0; // the old state stays on the page until the new one is here, whatever its place in the log
       this._load();
     }
   }
@@ -225,6 +228,7 @@ export class RunModel implements IListener {
   private _unsubscribe: (() => void) | null = null;
   private _timer: ReturnType<typeof setTimeout> | undefined;
   private _skew = 0;
+  private _atLeast = 0;
   private _turn = 0;
   private _asked = 0;
 }

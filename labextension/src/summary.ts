@@ -63,7 +63,7 @@ export interface IProgress {
 
 export function progress(run: IRun, history: History): IProgress {
   const last = history.epochs[history.epochs.length - 1];
-  const done = run.terminal ? run.epochs_done : Math.max(last ? last.epoch + 1 : 0, run.initial_epoch);
+  const done = Math.max(run.epochs_done, run.initial_epoch, last ? last.epoch + 1 : 0);
   const batch = run.terminal ? null : history.batch;
   const part = batch?.steps ? Math.min(1, batch.step / batch.steps) : 0;
   const all = Math.max(1, run.epochs - run.initial_epoch);
@@ -124,7 +124,8 @@ export function note(run: IRun): string {
     RETRYING: run.waiting || 'The attempt failed and is tried again.',
     PAUSED: run.waiting || 'Paused; %kafka_resume goes on.',
     STOPPING: 'It ends after this batch and keeps its weights.',
-    CANCELLING: 'It is being ended; your weights stay as before.'
+    CANCELLING: 'It is being ended; your weights stay as before.',
+    CANCELLED: run.ended_by ? `Cancelled by ${run.ended_by}.` : ''
   };
   return notes[run.state] ?? (run.terminal ? '' : run.waiting);
 }

@@ -1,0 +1,140 @@
+"""The card of a cell, seen from the kernel: one output that is shown, kept moving, and final when the runs have ended.
+
+States are the dicts of `runs.view.card_state`, rows the accepted rows by run id as `GET runs/{id}` gives them. In a kernel the
+output is one bundle; a terminal gets a line when it begins and one when it ends, a script only the last one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kafka_jupyter.notebook.figures import CardState, Row, epochs_of, thinned
+from kafka_jupyter.notebook.statichtml import TRACEBACK_LIMIT, page, plain
+
+if TYPE_CHECKING:
+    from kafka_jupyter.notebook.widget import RunWidget
+
+MIME = "application/vnd.kafka-jupyter.run+json"
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+
+PERIOD = 0.25  # seconds between two updates
+SAVED_EPOCHS = 200  # a run in the saved notebook, for readers whose server does not know it
+
+Rows = Mapping[str, Sequence[Row]]
+
+
+def bundle(states: Sequence[CardState], rows: Rows, *, live: bool) -> dict[str, Any]:
+    """The output's data without the widget view: our own JSON, HTML and text.
+
+    While it is `live`, the page asks the server for the rows; the final one holds enough of them to stand alone.
+    """
+    entries = []
+    for state in states:
+        entry: dict[str, Any] = {"run_id": state["run_id"], "cursor": state.get("cursor") or "", "state": _kept(state)}
+        if not live:
+            entry["rows"] = [dict(row) for row in thinned(epochs_of(rows.get(state["run_id"], ())), SAVED_EPOCHS)]
+        entries.append(entry)
+    return {MIME: {"v": 1, "runs": entries}, "text/html": page(states, rows), "text/plain": plain(states, rows)}
+
+
+def _kept(state: CardState) -> dict[str, Any]:
+    """The state as the notebook keeps it: a traceback can be large, and the whole one is in the log."""
+    kept = {key: value for key, value in state.items() if key not in ("now_ms", "cursor")}
+    error = kept.get("error")
+    if error and len(error.get("traceback") or "") > TRACEBACK_LIMIT:
+        kept["error"] = {**error, "traceback": error["traceback"][-TRACEBACK_LIMIT:]}
+    return kept
+
+
+class Card:
+    """`show` once, `update` as often as there is news (it keeps to four a second), `finish` at the end of the waiting.
+
+    `live=False` is for headless runs: nobody looks, so there is no widget, and the saved output is static from the start.
+    `waiting`: the cell waits, so a message of the widget would reach the kernel only afterwards.
+    """
+
+    def __init__(
+        self,
+        *,
+        live: bool = True,
+        waiting: bool = True,
+        on_action: Callable[[str, str], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._live = live
+        self._waiting = waiting
+        self._on_action = on_action
+        self._clock = clock
+        self._where = _where()
+        self._handle: Any = None  # IPython's DisplayHandle, which is untyped
+        self._widget: RunWidget | None = None
+        self._metadata: dict[str, Any] = {}
+        self._shown: list[tuple[str, str]] = []
+        self._next = 0.0
+
+    def show(self, states: Sequence[CardState], rows: Rows | None = None) -> None:
+        if self._where == "kernel":
+            from IPython import display
+
+            handle: Any = display.DisplayHandle
+            self._handle = handle()
+            self._handle.display(self._bundle(states, rows or {}), metadata=self._metadata, raw=True)
+        elif self._where == "terminal":
+            print(plain(states, rows or {}), flush=True)
+        self._shown = _words(states)
+
+    def update(self, states: Sequence[CardState], rows: Rows) -> None:
+        """States replace, rows are the whole accepted history. Cheap to call: most calls between two periods do nothing."""
+        now = self._clock()
+        news = _words(states) != self._shown
+        if self._handle is None or (now < self._next and not news):
+            return
+        self._next = now + PERIOD
+        if self._widget is not None:
+            self._widget.feed(states, rows)
+        if news:  # the notebook may be saved, or its kernel die, at any time
+            self._shown = _words(states)
+            self._handle.update(self._bundle(states, rows), metadata=self._metadata, raw=True)
+
+    def finish(self, states: Sequence[CardState], rows: Rows) -> None:
+        """The output as it stays. Without the widget view: a trusted notebook opened later would show an error in its place."""
+        if self._handle is not None:
+            self._handle.update(bundle(states, rows, live=not all(state.get("terminal") for state in states)), raw=True)
+        elif self._where != "kernel":
+            print(plain(states, rows), flush=True)
+        if self._widget is not None:
+            self._widget.close()
+            self._widget = None
+
+    def _bundle(self, states: Sequence[CardState], rows: Rows) -> dict[str, Any]:
+        data = bundle(states, rows, live=self._live)
+        if self._live:
+            if self._widget is None:
+                from kafka_jupyter.notebook.widget import RunWidget
+
+                self._widget = RunWidget(on_action=self._on_action, waiting=self._waiting)
+                self._widget.feed(states, rows)
+            view, metadata = self._widget._repr_mimebundle_() or ({}, {})
+            data |= {key: value for key, value in view.items() if key == WIDGET_VIEW}
+            self._metadata = dict(metadata)
+        return data
+
+
+def _words(states: Sequence[CardState]) -> list[tuple[str, str]]:
+    return [(state["run_id"], str(state["state"])) for state in states]
+
+
+def _where() -> str:
+    """ "kernel", "terminal" (IPython without a kernel) or "script"."""
+    import sys
+
+    if "IPython" not in sys.modules:
+        return "script"
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    if shell is None:
+        return "script"
+    return "kernel" if getattr(shell, "kernel", None) is not None else "terminal"

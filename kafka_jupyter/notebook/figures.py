@@ -1,0 +1,136 @@
+"""Words, numbers and best values as the card shows them: the Python twin of the front end's format.ts and summary.ts.
+
+labextension/tests/cases.json holds both to the same answers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kafka_jupyter.runs.view import best, grows
+
+CardState = Mapping[str, Any]
+Row = Mapping[str, Any]
+
+
+def metric(value: float | None) -> str:
+    """Four decimals where they mean something. `None` is how NaN and infinity travel."""
+    if value is None or not math.isfinite(value):
+        return "NaN"
+    size = abs(value)
+    if size and (size < 1e-3 or size >= 1e6):
+        mantissa, exponent = f"{value:.3e}".split("e")
+        return f"{mantissa}e{int(exponent)}"
+    return f"{value:.{4 if size < 100 else 2 if size < 1e4 else 0}f}"
+
+
+def duration(ms: float) -> str:
+    """31000 → "0:31", 3_723_000 → "1:02:03", 183_600_000 → "2 d 3 h"."""
+    seconds = max(0, int(ms // 1000))
+    hours = seconds // 3600
+    if hours >= 24:
+        return f"{hours // 24} d {hours % 24} h"
+    minutes = seconds // 60 % 60
+    return f"{hours}:{minutes:02}:{seconds % 60:02}" if hours else f"{minutes}:{seconds % 60:02}"
+
+
+def goal(name: str) -> str | None:
+    """ "max", "min", or None where neither more nor less is better (a learning rate)."""
+    if name in ("lr", "learning_rate"):
+        return None
+    return "max" if grows(name) else "min"
+
+
+@dataclasses.dataclass(frozen=True)
+class MetricLine:
+    """One metric over the accepted epochs. `best_epoch` counts as people do; 0: there is no best."""
+
+    name: str
+    last: float | None
+    has_last: bool
+    best: float | None
+    best_epoch: int
+    star: bool
+
+
+def epochs_of(rows: Sequence[Row]) -> list[Row]:
+    return sorted((row for row in rows if row.get("type") == "epoch"), key=lambda row: int(row.get("epoch", 0)))
+
+
+def metric_lines(epochs: Sequence[Row]) -> list[MetricLine]:
+    """In the order of Keras; the star marks the metric whose best value matters."""
+    names = list(dict.fromkeys(name for row in epochs for name in _metrics(row)))
+    star = "val_loss" if "val_loss" in names else "loss"
+    lines = []
+    for name in names:
+        last = _metrics(epochs[-1])
+        found = best(name, ((_number(row), _metrics(row).get(name)) for row in epochs)) if goal(name) else None
+        value, epoch = found or (None, 0)
+        lines.append(MetricLine(name, last.get(name), name in last, value, epoch, name == star))
+    return lines
+
+
+def headline(lines: Sequence[MetricLine]) -> list[MetricLine]:
+    """The result in one line: the metric people ask for first, then the (validation) loss."""
+    scored = [line for line in lines if line.best is not None]
+    first = (
+        _first(scored, lambda line: line.name.startswith("val_") and goal(line.name) == "max")
+        or _first(scored, lambda line: line.name == "val_loss")
+        or _first(scored, lambda line: goal(line.name) == "max")
+        or _first(scored, lambda line: line.name == "loss")
+        or _first(scored, lambda _line: True)
+    )
+    second = _first(scored, lambda line: line.name == "val_loss") or _first(scored, lambda line: line.name == "loss")
+    return list(dict.fromkeys(line for line in (first, second) if line))
+
+
+def _first(lines: Sequence[MetricLine], test: Any) -> MetricLine | None:
+    return next((line for line in lines if test(line)), None)
+
+
+def _metrics(row: Row) -> Mapping[str, float | None]:
+    return row.get("metrics") or {}
+
+
+def _number(row: Row) -> int:
+    """The epoch as a person counts."""
+    return int(row.get("epoch", 0)) + 1
+
+
+def thinned(rows: Sequence[Row], limit: int) -> list[Row]:
+    """At most about `limit` of the rows, evenly chosen, the first and the last among them."""
+    if len(rows) <= limit:
+        return list(rows)
+    step = (len(rows) - 1) / (limit - 1)
+    return [rows[round(i * step)] for i in range(limit)]
+
+
+def epochs_done(state: CardState, epochs: Sequence[Row]) -> int:
+    """Finished epochs, those before `initial_epoch` included."""
+    return max(int(state.get("epochs_done") or 0), int(state.get("initial_epoch") or 0), _number(epochs[-1]) if epochs else 0)
+
+
+def how_far(state: CardState, epochs: Sequence[Row]) -> str:
+    """ "20 epochs in 0:17", "epoch 3 of 50 after 0:31": what stands right of the name."""
+    done, all_of_them = epochs_done(state, epochs), int(state.get("epochs") or 0)
+    if state["state"] == "QUEUED":
+        return f"place {state['queue']} in the queue" if state.get("queue") else "waiting for a worker"
+    started, ended = state.get("started_ms") or 0, state.get("ended_ms") or 0
+    spent = duration(ended - started) if started and ended else ""
+    if state["state"] == "SUCCEEDED":
+        amount = f"{done} of {all_of_them} epochs" if done < all_of_them else f"{done} epoch{'' if done == 1 else 's'}"
+        return amount + (f" in {spent}" if spent else "") + (", stopped early" if state.get("stopped_early") else "")
+    place = f"epoch {done} of {all_of_them}"
+    return f"{place} after {spent}" if state.get("terminal") and spent else place
+
+
+def fraction(state: CardState, epochs: Sequence[Row]) -> float:
+    """Share of the training that is done, 0..1."""
+    if state["state"] == "SUCCEEDED":
+        return 1.0
+    first = int(state.get("initial_epoch") or 0)
+    wanted = max(1, int(state.get("epochs") or 0) - first)
+    return min(1.0, max(0.0, (epochs_done(state, epochs) - first) / wanted))

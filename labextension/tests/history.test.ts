@@ -1,0 +1,126 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { ticks } from '../src/chart';
+import { type IRun, runOf, shortId } from '../src/model';
+import { History, type IRow, rowOf } from '../src/rows';
+import { curves, footnotes, note, progress, spoken, timeLeft, when } from '../src/summary';
+
+const epoch = (attempt: number, seq: number, number: number, loss = 1 / (number + 1)): IRow =>
+  rowOf({ type: 'epoch', attempt, seq, epoch: number, metrics: { loss }, seconds: 2, at_ms: 10_000 * (number + 1) })!;
+
+function historyOf(...rows: IRow[]): History {
+  const history = new History();
+  history.add(rows);
+  return history;
+}
+
+function run(fields: Record<string, unknown> = {}): IRun {
+  return runOf({ run_id: 'digits-3f2a9c01b7d4', short: '3f2a', name: 'digits', state: 'RUNNING', attempt: 1, epochs: 20, worker: 'box', ...fields })!;
+}
+
+test('rows are unique by attempt and seq, in whatever order they come', () => {
+  const history = historyOf(epoch(1, 5, 2), epoch(1, 3, 1), epoch(1, 1, 0), epoch(1, 3, 1));
+  assert.deepEqual(
+    history.epochs.map(row => row.epoch),
+    [0, 1, 2]
+  );
+});
+
+test('a later start takes back what lay behind its resume point, and nothing else', () => {
+  const history = historyOf(epoch(1, 1, 0), epoch(1, 2, 1), epoch(1, 3, 2), epoch(2, 1, 1, 0.25));
+  history.restart([
+    { n: 1, epoch: 0, step: 0 },
+    { n: 2, epoch: 1, step: 0 }
+  ]);
+  assert.deepEqual(
+    history.epochs.map(row => [row.attempt, row.epoch]),
+    [
+      [1, 0],
+      [2, 1]
+    ]
+  );
+});
+
+test('the batch under way is the newest one, and gone when its epoch has ended', () => {
+  const batch = (seq: number, step: number) => rowOf({ type: 'batch', attempt: 1, seq, epoch: 1, step, steps: 40 })!;
+  const history = historyOf(epoch(1, 1, 0), batch(4, 30), batch(3, 20));
+  assert.equal(history.batch?.step, 30);
+  history.add([epoch(1, 5, 1)]);
+  assert.equal(history.batch, null);
+});
+
+test('what is no row, no run or no metric is passed over', () => {
+  assert.equal(rowOf(null), null);
+  assert.equal(rowOf({ type: 'epoch' }), null);
+  assert.equal(runOf({ run_id: 7 }), null);
+  assert.deepEqual(rowOf({ type: 'epoch', seq: 1, metrics: { loss: '<b>', ok: 1, nan: null } })?.metrics, { ok: 1, nan: null });
+  assert.deepEqual(runOf({ run_id: 'a', state: 'FAILED', error: 'x', starts: [null, 3], files: [1, 'b'] })?.files, ['b']);
+});
+
+test('progress counts the epochs of this fit and the part of the one under way', () => {
+  const history = historyOf(epoch(1, 1, 10), rowOf({ type: 'batch', attempt: 1, seq: 2, epoch: 11, step: 20, steps: 40 })!);
+  assert.equal(progress(run({ initial_epoch: 10 }), history).fraction, 0.15);
+  assert.equal(progress(run({ state: 'SUCCEEDED', terminal: true, epochs_done: 12 }), history).fraction, 1);
+});
+
+test('the time left rests on the middle one of the last epochs', () => {
+  const history = historyOf(epoch(1, 1, 0), epoch(1, 2, 1));
+  assert.equal(timeLeft(run({ started_ms: 1 }), history, 20_000), 36_000);
+  assert.equal(timeLeft(run({ started_ms: 1 }), history, 21_000), 35_000);
+  assert.equal(timeLeft(run({ started_ms: 0 }), new History(), 20_000), null);
+});
+
+test('each state says how far it is', () => {
+  const two = historyOf(epoch(1, 1, 0), epoch(1, 2, 1));
+  assert.equal(when(run({ started_ms: 1 }), two, 20_000), 'epoch 2 of 20 · 0:36 left');
+  assert.equal(when(run({ state: 'QUEUED', attempt: 0, queue: 2 }), new History(), 0), '2nd in the queue');
+  const ended = { terminal: true, started_ms: 1000, ended_ms: 18_500 };
+  assert.equal(when(run({ ...ended, state: 'SUCCEEDED', epochs_done: 20 }), two, 0), '20 epochs in 0:17');
+  assert.equal(when(run({ ...ended, state: 'SUCCEEDED', epochs_done: 2, stopped_early: true }), two, 0), '2 of 20 epochs in 0:17 · stopped early');
+  assert.equal(when(run({ ...ended, state: 'FAILED' }), two, 0), 'epoch 2 of 20 · after 0:17');
+  assert.equal(when(run({ state: 'CANCELLED', terminal: true }), new History(), 0), 'before it began');
+});
+
+test('batches are named only where an epoch is long enough to read them', () => {
+  const slow = rowOf({ type: 'epoch', attempt: 1, seq: 1, epoch: 0, seconds: 60, at_ms: 1000 })!;
+  const batch = rowOf({ type: 'batch', attempt: 1, seq: 2, epoch: 1, step: 20, steps: 40 })!;
+  assert.equal(when(run({ started_ms: 1 }), historyOf(slow, batch), 1000), 'epoch 2 of 20 · batch 20 of 40 · 18:30 left');
+  assert.equal(when(run({ started_ms: 1 }), historyOf(epoch(1, 1, 0), batch), 1000), 'epoch 1 of 20 · 0:37 left');
+});
+
+test('notes and footnotes say what people ask', () => {
+  assert.equal(note(run({ state: 'QUEUED', waiting: 'No worker has a GPU.' })), 'No worker has a GPU.');
+  const notes = footnotes(run({ device: 'cpu', heartbeat_ms: 1000, attempt: 2, starts: [{ n: 2, epoch: 6, step: 0 }] }), historyOf(epoch(1, 1, 0)), 2000);
+  assert.deepEqual(notes, ['worker box · cpu', 'heartbeat 1 s ago', '2.0 s per epoch', 'attempt 2, resumed at epoch 7']);
+  assert.deepEqual(footnotes(run({ state: 'FAILED', terminal: true }), new History(), 0), ['worker box', 'your weights are as before']);
+  assert.equal(spoken(run(), historyOf(epoch(1, 1, 0))), 'running, epoch 1 of 20, loss 1.0000');
+});
+
+test('a metric and its validation twin share a picture, gaps stay gaps', () => {
+  const rows = [
+    { type: 'epoch', seq: 1, epoch: 0, metrics: { loss: 1, val_loss: 2, mae: 3 } },
+    { type: 'epoch', seq: 2, epoch: 1, metrics: { loss: 0.5, mae: null } }
+  ];
+  assert.deepEqual(curves(rows.map(row => rowOf(row)!)), [
+    {
+      title: 'loss',
+      x: [1, 2],
+      curves: [
+        { name: 'loss', dashed: false, values: [1, 0.5] },
+        { name: 'val_loss', dashed: true, values: [2, null] }
+      ]
+    },
+    { title: 'mae', x: [1, 2], curves: [{ name: 'mae', dashed: false, values: [3, null] }] }
+  ]);
+});
+
+test('ticks are round and few', () => {
+  assert.deepEqual(ticks(0.07, 0.95, 3), [0.5]);
+  assert.deepEqual(ticks(0, 1, 3), [0, 0.5, 1]);
+  assert.deepEqual(ticks(1, 12, 5), [5, 10]);
+});
+
+test('the short id still names the run', () => {
+  assert.equal(shortId('digits-3f2a9c01b7d4'), 'digits-3f2a');
+});

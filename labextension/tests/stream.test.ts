@@ -1,0 +1,197 @@
+import assert from 'node:assert/strict';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { test } from 'node:test';
+
+import { RunModel } from '../src/model';
+import { type Connection, StreamHub } from '../src/stream';
+
+interface ISite {
+  hub: StreamHub;
+  requests: IncomingMessage[];
+  close: () => Promise<void>;
+}
+
+/** A real HTTP server on the loopback, with the routes that a test gives. */
+async function site(route: (path: string, request: IncomingMessage, response: ServerResponse) => void): Promise<ISite> {
+  const requests: IncomingMessage[] = [];
+  const server = createServer((request, response) => {
+    requests.push(request);
+    route((request.url ?? '').replace('/kafka-jupyter/', ''), request, response);
+  });
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
+  const base = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+  const hub = new StreamHub();
+  hub.useTransport({ kind: 'test', request: (path, init) => fetch(base + path, init) });
+  return {
+    hub,
+    requests,
+    close: () => {
+      server.closeAllConnections();
+      return new Promise(resolve => server.close(() => resolve()));
+    }
+  };
+}
+
+function event(response: ServerResponse, id: string, kind: string, data: unknown): void {
+  response.write(`event: ${kind}\nid: ${id}\ndata: ${JSON.stringify(data)}\n\n`);
+}
+
+function startStream(response: ServerResponse): void {
+  response.writeHead(200, { 'Content-Type': 'text/event-stream' }).flushHeaders();
+}
+
+const run = (upto: number, state = 'RUNNING') => ({ run_id: 'a-1234', name: 'a', state, upto, epochs: 3, attempt: 1, starts: [] });
+const row = (seq: number, epoch: number) => ({ type: 'epoch', attempt: 1, seq, epoch, metrics: { loss: epoch } });
+
+/** Resolves when the condition holds; the test's own time limit says when it never does. */
+function reached(model: RunModel, condition: () => boolean): Promise<void> {
+  return new Promise(resolve => {
+    const look = () => {
+      if (condition()) {
+        resolve();
+      }
+    };
+    model.follow(look);
+    look();
+  });
+}
+
+test('history asked for and events that arrive make one whole, each row once', { timeout: 10_000 }, async () => {
+  const { hub, close } = await site((path, _, response) => {
+    if (path === 'events') {
+      startStream(response);
+      event(response, '1', 'metrics', { run_id: 'a-1234', attempt: 1, rows: [row(2, 1)] });
+      event(response, '2', 'metrics', { run_id: 'b-9999', attempt: 1, rows: [row(9, 9)] });
+      event(response, '3', 'metrics', { run_id: 'a-1234', attempt: 1, rows: [row(3, 2)] });
+      event(response, '4', 'run', run(9, 'SUCCEEDED'));
+    } else {
+      response.end(JSON.stringify({ run: run(5), rows: [row(1, 0), row(2, 1)], cursor: '' }));
+    }
+  });
+  const model = new RunModel('a-1234', hub);
+  await reached(model, () => model.run?.state === 'SUCCEEDED' && model.known === true);
+  assert.deepEqual(
+    model.history.epochs.map(r => r.seq),
+    [1, 2, 3]
+  );
+  model.dispose();
+  await close();
+});
+
+test('an older state never replaces a newer one', () => {
+  const model = new RunModel('a-1234', new StreamHub());
+  model.put(run(9, 'SUCCEEDED'));
+  model.put(run(5, 'RUNNING'));
+  model.put({ ...run(99, 'FAILED'), run_id: 'b-9999' });
+  assert.equal(model.run?.state, 'SUCCEEDED');
+});
+
+test('a cut connection resumes behind the last event', { timeout: 10_000 }, async () => {
+  let connections = 0;
+  const { hub, requests, close } = await site((path, _, response) => {
+    if (path !== 'events') {
+      response.end(JSON.stringify({ run: run(1), rows: [] }));
+      return;
+    }
+    startStream(response);
+    connections += 1;
+    event(response, `0.0:${connections}`, 'metrics', { run_id: 'a-1234', attempt: 1, rows: [row(connections, connections - 1)] });
+    if (connections < 3) {
+      response.end('retry: 10\n\n');
+    }
+  });
+  const model = new RunModel('a-1234', hub);
+  await reached(model, () => model.history.epochs.length === 3);
+  const ids = requests.filter(r => r.url?.endsWith('events')).map(r => r.headers['last-event-id']);
+  assert.deepEqual(ids, [undefined, '0.0:1', '0.0:2']);
+  assert.equal(hub.stats.resumes, 2);
+  model.dispose();
+  await close();
+});
+
+test('many cards share one connection', { timeout: 10_000 }, async () => {
+  const { hub, requests, close } = await site((path, _, response) => {
+    if (path === 'events') {
+      startStream(response);
+    } else {
+      response.end(JSON.stringify({ run: { ...run(1), run_id: path.slice('runs/'.length) }, rows: [] }));
+    }
+  });
+  const models = ['a-1', 'b-2', 'c-3', 'd-4', 'e-5', 'f-6', 'g-7'].map(id => new RunModel(id, hub));
+  await Promise.all(models.map(model => reached(model, () => model.known === true)));
+  assert.equal(requests.filter(r => r.url?.endsWith('events')).length, 1);
+  models.forEach(model => model.dispose());
+  await close();
+});
+
+for (const status of [404, 403]) {
+  test(`a server that answers ${status} has no stream: off, and no second try`, { timeout: 10_000 }, async () => {
+    const { hub, requests, close } = await site((_, __, response) => response.writeHead(status).end());
+    const model = new RunModel('a-1234', hub);
+    await reached(model, () => model.connection === 'off');
+    assert.equal(requests.length, 1);
+    model.dispose();
+    await close();
+  });
+}
+
+test('a reset forgets everything and asks again', { timeout: 10_000 }, async () => {
+  let asked = 0;
+  let stream: ServerResponse | null = null;
+  const { hub, close } = await site((path, _, response) => {
+    if (path === 'events') {
+      stream = response;
+      startStream(response);
+    } else {
+      asked += 1;
+      response.end(JSON.stringify({ run: run(asked === 1 ? 50 : 7), rows: [row(asked, asked)] }));
+      if (asked === 1) {
+        setImmediate(() => event(stream!, '5', 'reset', {}));
+      }
+    }
+  });
+  const model = new RunModel('a-1234', hub);
+  await reached(model, () => asked === 2 && model.run?.upto === 7);
+  assert.deepEqual(
+    model.history.epochs.map(r => r.seq),
+    [2]
+  );
+  model.dispose();
+  await close();
+});
+
+test('an event that cannot be read is passed over', { timeout: 10_000 }, async t => {
+  const complaints = t.mock.method(console, 'error', () => undefined);
+  const { hub, close } = await site((path, _, response) => {
+    if (path === 'events') {
+      startStream(response);
+      response.write('event: run\nid: 1\ndata: {broken\n\n');
+      event(response, '2', 'run', run(9, 'SUCCEEDED'));
+    } else {
+      response.writeHead(404).end();
+    }
+  });
+  const model = new RunModel('a-1234', hub);
+  await reached(model, () => model.run?.state === 'SUCCEEDED');
+  assert.equal(complaints.mock.callCount(), 1);
+  model.dispose();
+  await close();
+});
+
+test('a wish that the server refuses raises with its words', { timeout: 10_000 }, async () => {
+  const { hub, requests, close } = await site((_, __, response) => response.writeHead(409).end(JSON.stringify({ message: 'It has ended.' })));
+  await assert.rejects(new RunModel('a-1234', hub).ask('stop'), /It has ended/);
+  assert.equal(`${requests[0].method} ${requests[0].url}`, 'POST /kafka-jupyter/runs/a-1234/stop');
+  await close();
+});
+
+test('without a server the hub is off at once', () => {
+  const hub = new StreamHub();
+  const seen: Connection[] = [];
+  const end = hub.subscribe('a-1234', { onEvent: () => undefined, onConnection: connection => seen.push(connection) });
+  return new Promise<void>(resolve => setImmediate(resolve)).then(() => {
+    assert.equal(seen[seen.length - 1], 'off');
+    end();
+  });
+});
