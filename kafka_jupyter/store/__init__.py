@@ -27,7 +27,7 @@ def open_store(settings: Settings, log: Log | None = None) -> Store:
     if log is not None:
         from kafka_jupyter.store.kafka_store import KafkaShelf
 
-        shelves[KafkaRef] = KafkaShelf(log)
+        shelves[KafkaRef] = KafkaShelf(settings, log)
     if settings.store.rstrip(":/") == "kafka":
         if log is None:
             raise SettingsError(name=f"store={settings.store!r}", why="it needs a Kafka cluster", source="the settings")

@@ -26,6 +26,7 @@ from kafka_jupyter.errors import (
 from kafka_jupyter.protocol import ids
 from kafka_jupyter.protocol.parts import IndexEntry, KafkaRef, Ref, UrlRef
 from kafka_jupyter.protocol.topics import ARTIFACT, ARTIFACT_INDEX, CHUNK
+from kafka_jupyter.settings import Settings
 from kafka_jupyter.store.base import Stored, describe
 from kafka_jupyter.store.kafka_index import Index, data_key, encode, upload_key
 from kafka_jupyter.store.kafka_scan import Scanner
@@ -43,10 +44,10 @@ class KafkaShelf:
 
     url = "kafka:"
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, settings: Settings, log: Log) -> None:
         self._log = log
-        self.limit: int | None = log.cluster.settings.store_limit
-        self._patience_s = max(log.cluster.settings.connect_timeout_s, log.cluster.settings.delivery_timeout_s)
+        self.limit: int | None = settings.store_limit
+        self._patience_s = settings.delivery_timeout_s
         self._scanner = Scanner(log.cluster)
         self._index = Index(log, self._scanner)
         # Its own one: heartbeats must not queue up behind megabytes. Made at once: the first record of an idempotent producer
@@ -207,8 +208,8 @@ class Acks:
             if self._error is not None:
                 raise self._error
             self._producer.send(topic, partition, key.encode(), value, on_delivery=self._delivered)
-        except BaseException as error:
-            self._delivered(error if isinstance(error, BrokerError) else None, -1)
+        except BrokerError as error:
+            self._delivered(error, -1)
             raise
 
     def wait(self) -> None:
@@ -220,11 +221,13 @@ class Acks:
             raise DeliveryUnknown(topic=ARTIFACT, detail="nothing was confirmed for too long")
 
     def _delivered(self, error: BrokerError | None, offset: int) -> None:
+        if error is None and offset < 0:  # written twice, the broker kept one and does not say where: no reference can name it
+            error = DeliveryUnknown(topic=ARTIFACT, detail="it was confirmed without its offset")
         self._window.release()
         with self._changed:
             self._open -= 1
             self._error = self._error or error
-            if error is None and offset >= 0:
+            if error is None:
                 self.first = offset if self.first < 0 else min(self.first, offset)
                 self.last = max(self.last, offset)
             self._changed.notify_all()

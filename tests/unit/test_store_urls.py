@@ -1,0 +1,105 @@
+"""What only the fsspec store has to say; what both stores do is in tests/kafka/test_store_both.py."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import pathlib
+import shutil
+
+import pytest
+
+from kafka_jupyter.errors import ArtifactMissing, SettingsError, StoreUnavailable
+from kafka_jupyter.protocol.parts import KafkaRef, UrlRef
+from kafka_jupyter.settings import Settings
+from kafka_jupyter.store import open_store
+
+DATA = b"weights"
+SHA256 = hashlib.sha256(DATA).hexdigest()
+
+
+def listing(folder: pathlib.Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_data_sets_lie_under_their_digest_and_all_else_under_an_id(bare_settings: Settings, tmp_path: pathlib.Path) -> None:
+    with contextlib.closing(open_store(bare_settings.replace(store=f"file://{tmp_path}/store"))) as store:
+        data = store.put_data("x", len(DATA), lambda: [DATA], SHA256)
+        run = store.put("state", len(DATA), [DATA])
+        assert isinstance(data, UrlRef)
+        assert isinstance(run, UrlRef)
+        assert listing(tmp_path / "store") == [f"data/{SHA256}", run.url.partition("/store/")[2]]
+        assert data.url == f"file://{tmp_path}/store/data/{SHA256}"
+
+
+def test_the_same_share_may_be_mounted_at_another_place(bare_settings: Settings, tmp_path: pathlib.Path) -> None:
+    with contextlib.closing(open_store(bare_settings.replace(store=f"file://{tmp_path}/here"))) as store:
+        ref = store.put_data("x", len(DATA), lambda: [DATA], SHA256)
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    with contextlib.closing(open_store(bare_settings.replace(store=f"file://{tmp_path}/there"))) as store:
+        assert store.read(ref) == DATA
+
+
+def test_a_reference_never_makes_us_read_a_place_that_was_not_configured(bare_settings: Settings, tmp_path: pathlib.Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(DATA)
+    with contextlib.closing(open_store(bare_settings.replace(store=f"file://{tmp_path}/store"))) as store:
+        for url in (f"file://{secret}", f"{store.url}/runs/../../secret", f"http://127.0.0.1:1/data/{SHA256}"):
+            with pytest.raises(ArtifactMissing):
+                store.fetch(UrlRef(url, len(DATA), SHA256))
+
+
+def test_a_write_that_fails_leaves_nothing_behind(bare_settings: Settings, tmp_path: pathlib.Path) -> None:
+    def broken() -> list[bytes]:
+        raise ZeroDivisionError
+
+    with contextlib.closing(open_store(bare_settings.replace(store=f"file://{tmp_path}/store"))) as store:
+        with pytest.raises(ZeroDivisionError):
+            store.put("x", 10, (chunk for _ in range(1) for chunk in broken()))
+        assert listing(tmp_path / "store") == []
+
+
+def test_a_file_of_the_wrong_size_is_stored_again(bare_settings: Settings, tmp_path: pathlib.Path) -> None:
+    with contextlib.closing(open_store(bare_settings.replace(store=f"file://{tmp_path}/store"))) as store:
+        store.put_data("x", len(DATA), lambda: [DATA], SHA256)
+        (tmp_path / "store" / "data" / SHA256).write_bytes(b"half")
+        assert store.read(store.put_data("x", len(DATA), lambda: [DATA], SHA256)) == DATA
+
+
+def test_any_file_system_of_fsspec_will_do(bare_settings: Settings) -> None:
+    with contextlib.closing(open_store(bare_settings.replace(store="memory://a-bucket/path"))) as store:
+        ref = store.put("x", len(DATA), [DATA])
+        assert store.read(ref) == DATA
+        assert [found.size for found in store.ls()] == [len(DATA)]
+        store.rm(ref)
+        with pytest.raises(ArtifactMissing):
+            store.fetch(ref)
+
+
+def test_a_missing_package_is_named_with_the_way_to_install_it(bare_settings: Settings) -> None:
+    with pytest.raises(StoreUnavailable, match="pip install s3fs"):
+        open_store(bare_settings.replace(store="s3://bucket/path"))
+
+
+def test_a_url_that_nobody_knows_is_refused_with_examples(bare_settings: Settings) -> None:
+    with pytest.raises(StoreUnavailable, match=r"nonsense.*file:///shared/path"):
+        open_store(bare_settings.replace(store="nonsense://x"))
+
+
+def test_a_store_that_cannot_be_written_is_named(bare_settings: Settings, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    store = open_store(bare_settings.replace(store=f"file://{tmp_path}/file/store"))
+    with pytest.raises(StoreUnavailable, match="/file/store"):
+        store.put("x", len(DATA), [DATA])
+
+
+def test_a_reference_of_another_store_names_the_setting(bare_settings: Settings, tmp_path: pathlib.Path) -> None:
+    ref = KafkaRef("artifact", 0, 5, 1, "0" * 24, len(DATA), SHA256)
+    store = open_store(bare_settings.replace(store=f"file://{tmp_path}/store"))
+    with pytest.raises(StoreUnavailable, match=r"artifact\[0\]@5.*KAFKA_JUPYTER_STORE"):
+        store.fetch(ref)
+
+
+def test_the_kafka_store_without_a_cluster_is_a_settings_error(bare_settings: Settings) -> None:
+    with pytest.raises(SettingsError, match="needs a Kafka cluster"):
+        open_store(bare_settings)
