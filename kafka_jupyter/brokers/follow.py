@@ -6,11 +6,12 @@ Rows of runs that ended before are read when somebody asks (`history`).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from kafka_jupyter import errors
 from kafka_jupyter.brokers.kafka import BEGINNING, Message, Partition, Reader
@@ -61,6 +62,7 @@ class Follower:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._listeners: list[Listener] = []
+        self._observers: list[Listener] = []
         self._positions: dict[Partition, int] = {}
         self._tails: dict[Partition, int] = {}  # where our copy of each training_log partition begins
         self._complete: set[str] = set()  # runs whose earlier rows were read as well
@@ -124,8 +126,10 @@ class Follower:
         with self._lock:
             state = self._ledger.states[run_id]
             missing = self._lacks_rows(state)
+            until = self._positions.get(self.log.topics.place(topics.TRAINING_LOG, run_id))
         if missing:
-            batches = self.log.read_rows(state)  # outside the lock: this waits for Kafka
+            # Outside the lock: this waits for Kafka. Not beyond our position: listeners would never be told of those rows.
+            batches = self.log.read_rows(state, until)
             with self._lock:
                 for batch in batches:
                     self._ledger.rows(batch)
@@ -173,6 +177,24 @@ class Follower:
 
         return leave
 
+    def observe(self, observer: Listener) -> Callable[[], None]:
+        """As `subscribe`, but called while the log stands still: what the observer keeps never differs from what we answer."""
+        with self._lock:
+            self._observers.append(observer)
+
+        def leave() -> None:
+            with self._lock:
+                if observer in self._observers:
+                    self._observers.remove(observer)
+
+        return leave
+
+    @contextlib.contextmanager
+    def still(self) -> Iterator[None]:
+        """Nothing is folded meanwhile: several answers that belong together. To be held briefly."""
+        with self._lock:
+            yield
+
     def wait(self, condition: Callable[[], bool], timeout_s: float | None) -> bool:
         """Waits until `condition()` holds, looking after each change; False when the time is over or we were closed."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -208,8 +230,9 @@ class Follower:
     def _catch_up(self, reader: Reader) -> None:
         log_places = self.log.topics.all_places(topics.TRAINING_LOG) if self._with_rows else []
         # Taken before the control records are read: a run that starts in between has its rows behind these offsets,
-        # or its Started says that they begin earlier (see `_lacks_rows`).
-        ends = {place: reader.bounds(place)[1] for place in log_places}
+        # or its Started says that they begin earlier (see `_lacks_rows`). And all bounds are asked for before the first
+        # `assign`: a broker answers one connection in order, a question would wait behind a fetch (up to 0.5 s each).
+        log_bounds = {place: reader.bounds(place) for place in log_places}
         control_places = self.log.topics.all_places(topics.RUN_CONTROL)
         bounds = {place[1]: reader.bounds(place) for place in control_places}
         found = read_snapshots(self.log, reader)
@@ -223,12 +246,12 @@ class Follower:
         self._positions.update(starts)
         self._read_to(reader, {p: bounds[p[1]][1] for p in control_places} | {p: high for p, (_, high) in worker_ends.items()})
         if log_places:
+            tails = {place: high for place, (_, high) in log_bounds.items()}
             for state in self._ledger.states.values():
                 place = self.log.topics.place(topics.TRAINING_LOG, state.run_id)
                 if not state.terminal and state.starts:
-                    ends[place] = min(ends[place], *(start.log_offset for start in state.starts))
-            lows = {place: reader.bounds(place)[0] for place in log_places}
-            self._tails = {place: max(end, lows[place]) for place, end in ends.items()}
+                    tails[place] = min(tails[place], *(start.log_offset for start in state.starts))
+            self._tails = {place: max(tail, log_bounds[place][0]) for place, tail in tails.items()}
             reader.add(self._tails)
             self._positions.update(self._tails)
 
@@ -248,9 +271,12 @@ class Follower:
 
     def _take(self, message: Message) -> None:
         base = self.log.topics.base(message.topic)
-        change = self._fold(base, message)
         with self._changed:
+            change = self._fold(base, message)
             self._positions[(message.topic, message.partition)] = message.offset + 1
+            for observer in self._observers if change is not None else ():
+                assert change is not None
+                observer(change)
             listeners = list(self._listeners) if change is not None else []
             self._changed.notify_all()
         for listener in listeners:

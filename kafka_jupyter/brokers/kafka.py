@@ -44,6 +44,7 @@ _UNKNOWN_OUTCOME = {
     KafkaError._PURGE_INFLIGHT,
 }
 _GONE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
+_LEADERLESS = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError._WAIT_COORD}
 _NO_CONSUMER_PROTOCOL = {KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE, KafkaError._INVALID_ARG}
 
 
@@ -271,13 +272,19 @@ class Reader:
     def bounds(self, place: Partition, timeout_s: float | None = None) -> tuple[int, int]:
         """(first offset, offset behind the last) as the broker says now. Raises BrokerError within the timeout."""
         timeout = self._cluster.settings.connect_timeout_s if timeout_s is None else timeout_s
-        try:
-            answer = self._client.get_watermark_offsets(TopicPartition(*place), timeout=timeout)
-        except KafkaException as failure:
-            raise self._cluster.translated(failure, place[0]) from failure
-        if answer is None:
-            raise self._cluster.unreachable()
-        return (int(answer[0]), int(answer[1]))
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                answer = self._client.get_watermark_offsets(TopicPartition(*place), timeout=max(0.1, deadline - time.monotonic()))
+            except KafkaException as failure:
+                # While a leader moves (or has just been made) the client answers at once; it is a matter of milliseconds.
+                if failure.args[0].code() not in _LEADERLESS or time.monotonic() > deadline:
+                    raise self._cluster.translated(failure, place[0]) from failure
+                time.sleep(0.05)
+                continue
+            if answer is None:
+                raise self._cluster.unreachable()
+            return (int(answer[0]), int(answer[1]))
 
     def close(self) -> None:
         self._client.close()

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import time
+from collections.abc import Iterable
 
 from kafka_jupyter import errors
 from kafka_jupyter.brokers.admin import Admin, ClusterInfo
 from kafka_jupyter.brokers.kafka import Cluster, Partition
 from kafka_jupyter.protocol import topics as spec
 from kafka_jupyter.settings import Settings
+
+
+SETTLE_S = 10.0  # until all brokers know of a new topic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +70,7 @@ def open_topics(cluster: Cluster, create: bool = False) -> Topics:
     missing = [t for t in wanted if settings.topic_prefix + t.name not in info.partitions]
     if missing and create:
         _create(admin, settings, info, missing)
-        info = admin.info()
+        info = _settled(admin, settings.topic_prefix, wanted)
         missing = [t for t in wanted if settings.topic_prefix + t.name not in info.partitions]
     if missing:
         raise errors.TopicMissing(topic=settings.topic_prefix + missing[0].name, servers=cluster.servers)
@@ -83,6 +88,7 @@ def init(cluster: Cluster) -> tuple[list[str], list[Difference]]:
     settings = cluster.settings
     missing = [t for t in spec.table(settings.partitions, settings.keep_days) if settings.topic_prefix + t.name not in info.partitions]
     created = _create(admin, settings, info, missing)
+    _settled(admin, settings.topic_prefix, missing)
     return created, [d for d in check(cluster) if d.topic not in created]
 
 
@@ -106,6 +112,16 @@ def check(cluster: Cluster) -> list[Difference]:
             if found[name].get(key) != value:
                 differences.append(Difference(name, key, found[name].get(key, "unset"), value))
     return differences
+
+
+def _settled(admin: Admin, prefix: str, wanted: Iterable[spec.TopicSpec]) -> ClusterInfo:
+    """The cluster's answer once it knows the new topics: a created topic reaches the metadata a moment later."""
+    deadline = time.monotonic() + SETTLE_S
+    while True:
+        info = admin.info()
+        if all(info.partitions.get(prefix + t.name, 0) > 0 for t in wanted) or time.monotonic() > deadline:
+            return info
+        time.sleep(0.02)
 
 
 def _create(admin: Admin, settings: Settings, info: ClusterInfo, missing: list[spec.TopicSpec]) -> list[str]:
