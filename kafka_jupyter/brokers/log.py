@@ -149,15 +149,18 @@ class Log:
             return record
         raise errors.OffsetGone(topic=place.topic, partition=place.partition, offset=place.offset)
 
-    def read_rows(self, state: RunState, timeout_s: float = 30.0) -> list[RowBatch]:
-        """The rows of a run from where its first attempt started, up to the record that ended it or to the topic's end."""
+    def read_rows(self, state: RunState, before: int | None = None, timeout_s: float = 30.0) -> list[RowBatch]:
+        """The rows of a run from where its first attempt started, up to the record that ended it or to the topic's end.
+
+        `before`: no records at or behind this offset.
+        """
         if not state.starts:
             return []
         place = self.topics.place(topics.TRAINING_LOG, state.run_id)
         first = min(start.log_offset for start in state.starts)
-        until = None if state.log_end is None else state.log_end + 1
+        ends = [end for end in (before, None if state.log_end is None else state.log_end + 1) if end is not None]
         batches = []
-        for message in self.read_range(place, first, until, timeout_s):
+        for message in self.read_range(place, first, min(ends, default=None), timeout_s):
             if message.key == state.run_id.encode():
                 record = self.decode(message)
                 if isinstance(record, RowBatch):

@@ -101,6 +101,7 @@ class Start(msgspec.Struct, frozen=True, omit_defaults=True):
     device: str = ""
     host: str = ""
     at_ms: int = 0
+    offset: int = -1  # of its Started: rows read before it was known are shown from here on
 
     @property
     def place(self) -> tuple[int, int]:
@@ -237,7 +238,16 @@ def _started(state: RunState, placed: Placed, attempt: Attempt) -> RunState:
     if attempt.started:  # sent again until read back: the first one said where the rows begin
         return _with(state, open=attempt)
     start = Start(
-        record.n, record.worker, record.nonce, record.epoch, record.step, record.log_offset, record.device, record.host, placed.time_ms
+        n=record.n,
+        worker=record.worker,
+        nonce=record.nonce,
+        epoch=record.epoch,
+        step=record.step,
+        log_offset=record.log_offset,
+        device=record.device,
+        host=record.host,
+        at_ms=placed.time_ms,
+        offset=placed.offset,
     )
     attempt = msgspec.structs.replace(attempt, started=True, epoch=record.epoch, step=record.step)
     return _with(state, open=attempt, state=_shown(state.wish, attempt), starts=(*state.starts, start))
