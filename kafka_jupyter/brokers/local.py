@@ -16,7 +16,7 @@ import msgspec
 from kafka_jupyter.brokers import daemons, local_archive, local_daemons, local_jars, local_java, local_nodes
 from kafka_jupyter.brokers.local_jars import Progress
 from kafka_jupyter.brokers.local_nodes import Node, Ports
-from kafka_jupyter.errors import BrokerUnreachable, LocalKafkaBroken, LocalKafkaError
+from kafka_jupyter.errors import BrokerUnreachable, LocalKafkaBroken, LocalKafkaError, SettingsError
 from kafka_jupyter.settings import Settings
 
 _LOCK_S = 300.0  # for another process that starts or stops the same local Kafka, fetching the jars included
@@ -103,10 +103,33 @@ def up(settings: Settings, brokers: int | None = None, progress: Progress = loca
             )
         if found and not found.dead:
             return found
+        before = recorded(settings)
         classpath = local_jars.classpath(settings, progress)
         found = _start_again(settings, found, classpath, progress) if found else _start(settings, count, classpath, progress)
+        if before and before.servers != found.servers:
+            local_daemons.stop_all(folder)  # workers of a Kafka that was killed and had to move: they look at the old address
         local_archive.make_later(settings, folder, classpath)
         return found
+
+
+def provide(settings: Settings, workers: int = 1, brokers: int | None = None, progress: Progress = local_jars.silent) -> Settings:
+    """All that a first run needs: the local Kafka, its topics, background workers. `settings` that know where it is.
+
+    Raises what `up` raises, and SettingsError if another Kafka is configured.
+    """
+    from kafka_jupyter.brokers.kafka import Cluster
+    from kafka_jupyter.brokers.topics import open_topics
+
+    if settings.bootstrap_servers:
+        raise SettingsError(
+            name=f"bootstrap_servers={settings.bootstrap_servers!r}", why="a local Kafka would not be used", source="the settings"
+        )
+    settings = settings.replace(bootstrap_servers=up(settings, brokers, progress).servers)
+    open_topics(Cluster(settings), create=True)
+    if workers:
+        progress("Starting workers", None)
+        local_daemons.start_workers(settings, folder_of(settings), workers)
+    return settings
 
 
 def _start(settings: Settings, count: int, classpath: str, progress: Progress) -> Endpoint:

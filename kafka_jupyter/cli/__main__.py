@@ -1,0 +1,3 @@
+from kafka_jupyter.cli import main
+
+main()

@@ -1,0 +1,124 @@
+"""The checks of `doctor` that look at Kafka and at the workers."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Iterator
+
+from kafka_jupyter.brokers import local, local_daemons
+from kafka_jupyter.brokers import topics as broker_topics
+from kafka_jupyter.brokers.admin import Admin
+from kafka_jupyter.brokers.kafka import Cluster
+from kafka_jupyter.brokers.log import Log
+from kafka_jupyter.cli.checks import FAIL, OK, WARN, Finding, version_of
+from kafka_jupyter.errors import BrokerError
+from kafka_jupyter.protocol import topics as spec
+from kafka_jupyter.settings import Settings
+
+_SLOW_MS = 100.0  # a broker so far away makes the card feel slow
+_SKEW_S = 5.0  # clocks of two machines are shown, never compared: a difference only makes ages look odd
+
+
+def daemons(settings: Settings) -> Iterator[Finding]:
+    """What was started in the background and has ended without `down`."""
+    last = local.recorded(settings)
+    for node in last.dead if last else ():
+        yield Finding(WARN, f"{node.daemon.name} of the local Kafka has ended; its log is {node.daemon.log}", "kafka-jupyter up")
+    for daemon in local_daemons.recorded(local.folder_of(settings)):
+        if not daemon.alive:
+            yield Finding(WARN, f"{daemon.name} has ended; its log is {daemon.log}", "kafka-jupyter up --workers 1")
+
+
+def broker(settings: Settings) -> Iterator[Finding]:
+    servers = _servers(settings)
+    if not servers:
+        yield Finding(
+            FAIL, "no Kafka: none is configured and no local one runs", "kafka-jupyter up, or set KAFKA_JUPYTER_BOOTSTRAP_SERVERS"
+        )
+        return
+    try:
+        info = Admin(Cluster(settings.replace(bootstrap_servers=servers))).info()
+    except BrokerError as error:
+        logs = local.folder_of(settings) / "logs"
+        way_out = (
+            "see the settings of the profile" if settings.bootstrap_servers else f"its logs are in {logs}; kafka-jupyter down, then up"
+        )
+        yield Finding(FAIL, str(error), way_out)
+        return
+    yield Finding(OK, f"Kafka at {servers} answers: {info.brokers} broker{'s' * (info.brokers != 1)}, cluster {info.cluster_id}")
+
+
+def topics(settings: Settings) -> Iterator[Finding]:
+    cluster = _cluster(settings)
+    if cluster is None:
+        return
+    differences = broker_topics.check(cluster)
+    for difference in differences:
+        missing = difference.what == "missing"
+        yield Finding(FAIL if missing else WARN, str(difference), "kafka-jupyter topics init" if missing else "change it, or set the twin")
+    if not differences:
+        yield Finding(OK, f"all {len(spec.table())} topics are as they should be")
+
+
+def round_trip(settings: Settings) -> Iterator[Finding]:
+    """A record there and back: a tombstone of a worker that never was, which nobody minds."""
+    cluster = _cluster(settings)
+    if cluster is None:
+        return
+    with contextlib.closing(Log.open(cluster)) as log:
+        key = f"doctor-{secrets.token_hex(4)}"
+        place = log.topics.place(spec.WORKER_STATE, key)
+        log.producer.write(*place, key.encode(), None)  # the first one also opens connections
+        before = time.time()
+        started = time.perf_counter()
+        offset = log.producer.write(*place, key.encode(), None)
+        took_ms = (time.perf_counter() - started) * 1000
+        message = next(log.read_range(place, offset, offset + 1))
+    skew = message.time_ms / 1000 - (before + took_ms / 2000)
+    text = f"a record is acknowledged in {took_ms:.1f} ms"
+    yield Finding(OK, text) if took_ms < _SLOW_MS else Finding(WARN, text, "a broker nearer by makes cards move sooner")
+    if abs(skew) > _SKEW_S:
+        yield Finding(WARN, f"this clock and Kafka's differ by {skew:+.1f} s", "set both by NTP; ages in cards are wrong until then")
+    else:
+        yield Finding(OK, f"this clock and Kafka's differ by {abs(skew) * 1000:.0f} ms")
+
+
+def workers(settings: Settings) -> Iterator[Finding]:
+    if _cluster(settings) is None:
+        return
+    from kafka_jupyter.client import Client
+
+    with contextlib.closing(Client(settings)) as client:
+        found = client.workers()
+    if not found:
+        yield Finding(WARN, "no worker is there: runs wait", "kafka-jupyter worker, or kafka-jupyter up --workers 1")
+    ours = version_of("keras")
+    for info in found:
+        theirs = info.versions.get("keras", "")
+        text = f"worker {info.name} on {info.host}: {info.free} of {info.slots} slots free, keras {theirs or 'unknown'}"
+        if info.unfit:
+            yield Finding(FAIL, f"worker {info.name} on {info.host} takes nothing: {info.unfit}", "repair it there, then start it again")
+        elif ours and theirs and ours != theirs:
+            yield Finding(WARN, f"{text}; here it is {ours}", f"install the same: pip install keras=={ours}")
+        else:
+            yield Finding(OK, text)
+
+
+def _servers(settings: Settings) -> str:
+    running = local.endpoint(settings)
+    return settings.bootstrap_servers or (running.servers if running else "")
+
+
+def _cluster(settings: Settings) -> Cluster | None:
+    """The cluster if it answers: what it has to say has been said by `broker`."""
+    servers = _servers(settings)
+    if not servers:
+        return None
+    cluster = Cluster(settings.replace(bootstrap_servers=servers))
+    try:
+        Admin(cluster).info()
+    except BrokerError:
+        return None
+    return cluster

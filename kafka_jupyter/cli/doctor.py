@@ -1,0 +1,52 @@
+"""`doctor`: looks at everything a run needs and says, line by line, what is well, what is not, and the way out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import typer
+
+from kafka_jupyter.cli import checks, checks_kafka, options, say
+from kafka_jupyter.cli.checks import Finding
+from kafka_jupyter.errors import KafkaJupyterError
+from kafka_jupyter.settings import Settings
+
+Check = Callable[[Settings], Iterator[Finding]]
+CHECKS: tuple[Check, ...] = (
+    checks.python, checks.extras, checks.java, checks.jars, checks.disk, checks.cache,
+    checks_kafka.daemons, checks_kafka.broker, checks_kafka.topics, checks_kafka.round_trip, checks_kafka.workers,
+)  # fmt: skip
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(doctor)
+
+
+def doctor(
+    as_json: options.Json = False, profile: options.Profile = None, servers: options.Servers = None, prefix: options.Prefix = None
+) -> None:
+    """Check Python, Java, Kafka, topics, workers, disks and clocks; exit code 1 if something must be repaired.
+
+    Example: kafka-jupyter doctor
+    """
+    settings = options.settings_from(profile, servers, prefix)
+    findings = list(examine(settings))
+    if as_json:
+        say.json([dataclasses.asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            say.line(f"{finding.level:5} {finding.text}")
+            if finding.way_out:
+                say.line(f"      → {finding.way_out}")
+    if any(finding.level == checks.FAIL for finding in findings):
+        raise typer.Exit(1)
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Every finding, in order. A check that breaks is a finding too."""
+    for check in CHECKS:
+        try:
+            yield from check(settings)
+        except KafkaJupyterError as error:
+            yield Finding(checks.FAIL, str(error))

@@ -1,0 +1,73 @@
+"""`topics init` and `topics check`: our topics on any cluster."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kafka_jupyter.brokers import local, topics
+from kafka_jupyter.brokers.kafka import Cluster
+from kafka_jupyter.cli import options, say
+from kafka_jupyter.settings import env_name
+
+app = typer.Typer(name="topics", help="Create and check the topics.", no_args_is_help=True)
+
+Partitions = Annotated[
+    int | None, typer.Option(envvar=env_name("partitions"), min=1, help="Of the keyed topics; can never be changed later.")
+]
+Replication = Annotated[
+    int | None, typer.Option(envvar=env_name("replication"), min=0, max=9, help="0: three where there are three brokers.")
+]
+KeepDays = Annotated[float | None, typer.Option(envvar=env_name("keep_days"), help="How long the log of a run is kept.")]
+
+
+@app.command()
+def init(
+    partitions: Partitions = None,
+    replication: Replication = None,
+    keep_days: KeepDays = None,
+    profile: options.Profile = None,
+    servers: options.Servers = None,
+    prefix: options.Prefix = None,
+) -> None:
+    """Create the topics that are missing; say exactly how existing ones differ (exit code 1), and change none of them.
+
+    Example: kafka-jupyter topics init --bootstrap-servers kafka.example.org:9092 --topic-prefix team1.
+    """
+    cluster = _cluster(profile, servers, prefix, partitions, replication, keep_days)
+    created, differences = topics.init(cluster)
+    for name in created:
+        say.line(f"created {name}")
+    _tell(differences, "all topics are there" if created else "all topics were there, as they should be")
+
+
+@app.command()
+def check(
+    partitions: Partitions = None,
+    replication: Replication = None,
+    keep_days: KeepDays = None,
+    profile: options.Profile = None,
+    servers: options.Servers = None,
+    prefix: options.Prefix = None,
+) -> None:
+    """Say exactly how the topics differ from what they must be; exit code 1 if they do. Changes nothing.
+
+    Example: kafka-jupyter topics check --profile team1
+    """
+    _tell(topics.check(_cluster(profile, servers, prefix, partitions, replication, keep_days)), "all topics are as they should be")
+
+
+def _cluster(
+    profile: str | None, servers: str | None, prefix: str | None, partitions: int | None, replication: int | None, keep_days: float | None
+) -> Cluster:
+    settings = options.settings_from(profile, servers, prefix, partitions=partitions, replication=replication, keep_days=keep_days)
+    return Cluster(local.resolve(settings))
+
+
+def _tell(differences: list[topics.Difference], fine: str) -> None:
+    for difference in differences:
+        say.line(str(difference))
+    if differences:
+        raise typer.Exit(1)
+    say.line(fine)
