@@ -1,0 +1,92 @@
+"""Real workers in real processes, each with its own working directory and cache: they share nothing but Kafka."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from kafka_jupyter.settings import Settings
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@dataclasses.dataclass
+class WorkerProcess:
+    name: str
+    process: subprocess.Popen[bytes]
+    folder: pathlib.Path
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "worker.log").read_text("utf-8", "replace")
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+
+    def terminate(self) -> int:
+        self.process.terminate()
+        return self.process.wait(30)
+
+    def pause(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+
+class Workers:
+    """Starts workers and ends those that are left."""
+
+    def __init__(self, settings: Settings, folder: pathlib.Path) -> None:
+        self._settings, self._folder = settings, folder
+        self.all: list[WorkerProcess] = []
+
+    def start(self, name: str = "box", slots: int = 1) -> WorkerProcess:
+        folder = self._folder / f"{name}-{len(self.all)}"
+        folder.mkdir(parents=True)
+        command = [sys.executable, "-m", "kafka_jupyter.cli", "worker", "--name", name, "--slots", str(slots)]
+        with (folder / "worker.log").open("wb") as log:
+            process = subprocess.Popen(
+                command, cwd=folder, env=self.environment(folder), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
+        self.all.append(WorkerProcess(name, process, folder))
+        return self.all[-1]
+
+    def environment(self, folder: pathlib.Path) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("KAFKA_JUPYTER_")}
+        return kept | {
+            "PYTHONPATH": str(ROOT),
+            "TF_CPP_MIN_LOG_LEVEL": "2",
+            "KAFKA_JUPYTER_BOOTSTRAP_SERVERS": self._settings.bootstrap_servers,
+            "KAFKA_JUPYTER_TOPIC_PREFIX": self._settings.topic_prefix,
+            "KAFKA_JUPYTER_LEASE_TTL_S": str(self._settings.lease_ttl_s),
+            "KAFKA_JUPYTER_DATA_DIR": str(folder / "data"),
+            "KAFKA_JUPYTER_CACHE_DIR": str(folder / "cache"),
+        }
+
+    def stop(self) -> None:
+        for worker in self.all:
+            if worker.process.poll() is None:
+                worker.go_on()
+                worker.process.terminate()
+        for worker in self.all:
+            try:
+                worker.process.wait(20)
+            except subprocess.TimeoutExpired:
+                worker.kill()
+
+
+@contextlib.contextmanager
+def workers(settings: Settings, folder: pathlib.Path) -> Iterator[Workers]:
+    started = Workers(settings, folder)
+    try:
+        yield started
+    finally:
+        started.stop()
