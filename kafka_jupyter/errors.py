@@ -203,6 +203,11 @@ class TaskTooLarge(SubmitError):
 class RunError(KafkaJupyterError):
     """Run {run_id}: {detail}"""
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: where it happened on the worker. The frames here only waited."""
+        remote = str(self.fields.get("traceback") or "").rstrip().splitlines()
+        return [*remote, *([""] if remote else []), f"{type(self).__name__}: {self}"]
+
 
 class RunNotFound(RunError):
     """There is no run {run_id}. {nearest}"""
@@ -246,3 +251,6 @@ class WaitTimeout(RunError):
 
 class Detached(KeyboardInterrupt):
     """The cell stopped waiting; the run goes on."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]

@@ -138,6 +138,11 @@ class Follower:
         with self._lock:
             return self._ledger.history(run_id)
 
+    def history_here(self, run_id: str) -> view.History | None:
+        """The accepted rows that are in memory; never waits. None for an unknown run."""
+        with self._lock:
+            return self._ledger.history(run_id) if run_id in self._ledger.states else None
+
     def has_all_rows(self, run_id: str) -> bool:
         """Whether the last row of an ended run has been read."""
         with self._lock:

@@ -1,0 +1,18 @@
+"""Submit, follow, control: `Client` and `TrainingRun`, in notebooks and in plain scripts."""
+
+from __future__ import annotations
+
+from kafka_jupyter.client.client import Client
+from kafka_jupyter.client.handle import RunEvent, TrainingRun
+
+__all__ = ["Client", "RunEvent", "TrainingRun", "attach", "runs"]
+
+
+def runs(**filters: str | int | None) -> list[TrainingRun]:
+    """The runs in the log, newest first; `state=`, `name=`, `owner=` and `limit=` narrow it down."""
+    return Client().runs(**filters)  # type: ignore[arg-type]
+
+
+def attach(run: str) -> TrainingRun:
+    """The run that `run` names: an id, a unique beginning of one, or my newest run of that name."""
+    return Client().attach(run)

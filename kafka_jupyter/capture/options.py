@@ -1,0 +1,44 @@
+"""How a cell or block is to be trained: the options of `%%kafka_train` and of `train()`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from kafka_jupyter.errors import NeedsTrust
+from kafka_jupyter.settings import Settings
+
+INTERRUPTS = ("detach", "stop", "cancel")
+HEADLESS_QUEUE_TIMEOUT_S = 300.0  # without any matching worker, where nobody is there to look
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """`on_interrupt` and `queue_timeout` (seconds): None means what the settings say."""
+
+    name: str = ""
+    background: bool = False
+    attach: bool = False
+    on_interrupt: str | None = None
+    queue_timeout: float | None = None
+    profile: str | None = None
+    trust: str | None = None
+    check: bool = True
+    dry_run: bool = False
+
+    def settings(self) -> Settings:
+        """Raises SettingsError, and NeedsTrust for what this version cannot do."""
+        if self.trust is not None:
+            raise NeedsTrust(detail="Use built-in layers, losses, metrics and callbacks, or train in the kernel.")
+        found = Settings.from_env(profile=self.profile)
+        return found if self.on_interrupt is None else found.replace(on_interrupt=self.on_interrupt)
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where the `fit` stands. `headless`: nobody is there to look, or to interrupt."""
+
+    key: str  # the same when the cell is run again
+    notebook: str = ""
+    cell: str = ""
+    source: str = ""
+    headless: bool = True

@@ -1,0 +1,199 @@
+"""Session: one cell or `with` block in which every `fit` is captured, sent and (unless in the background) waited for."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from kafka_jupyter import errors
+from kafka_jupyter.brokers import local
+from kafka_jupyter.capture import check, patch, send
+from kafka_jupyter.capture.options import Options, Place
+from kafka_jupyter.capture.view import View
+from kafka_jupyter.capture.waiting import wait_for
+from kafka_jupyter.client import Client, TrainingRun, find, outcome, targets
+from kafka_jupyter.client.targets import Target
+from kafka_jupyter.protocol import ids
+from kafka_jupyter.protocol.task import CallbackSpec
+from kafka_jupyter.runs.state import RunState, State
+from kafka_jupyter.settings import Settings
+
+if TYPE_CHECKING:
+    from kafka_jupyter.capture.send import Prepared
+    from kafka_jupyter.models.capture import CapturedFit
+
+NO_FIT = (
+    "no Keras `fit` was called here, so nothing was sent. Only Keras 3 is captured: a `fit` of tf_keras (Keras 2) or scikit-learn "
+    "runs in the kernel as always."
+)
+
+Slot = tuple[str, int]  # a cell, and which `fit` of it
+
+
+@dataclasses.dataclass
+class Memory:
+    """What outlives a session: the run of each `fit` when its cell was last run, and the ids whose submit has an unknown outcome."""
+
+    runs: dict[Slot, TrainingRun] = dataclasses.field(default_factory=dict)
+    unknown: dict[Slot, tuple[str, str]] = dataclasses.field(default_factory=dict)  # run id, digest
+
+
+memory = Memory()
+
+
+class Session:
+    """`used`: a `fit` was captured, or a session inside this one has taken over."""
+
+    def __init__(self, options: Options, settings: Settings, view: View, place: Place) -> None:
+        self.options, self.view, self.place = options, view, place
+        self.settings = settings
+        self.runs: list[TrainingRun] = []
+        self.used = False
+        self.closed = False
+        self._fits = 0
+        self._client: Client | None = None
+
+    def fit(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What `model.fit` does in this session: a History, or the TrainingRun in the background."""
+        if not self.options.attach:
+            patch.guard(model)
+        self.used = True
+        slot = (self.place.key, self._fits)
+        self._fits += 1
+        with patch.suspended():
+            prepared = self._prepare(model, args, kwargs)
+            if self.options.dry_run:
+                return self._dry_run(prepared)
+            run = self._adopted(prepared) if self.options.attach else None
+            if run is None:
+                patch.guard(model)
+                self._mention_earlier(slot)
+                run = self._submit(slot, prepared)
+                checked = self.options.check and check.due(model)
+            else:
+                checked = False
+            target = self._target(run, prepared.captured)
+            memory.runs[slot] = run
+            self.runs.append(run)
+            self.view.show(run)
+            if self.options.background:
+                if checked:
+                    check.check_later(self.client, run.id, prepared.captured)
+                return run
+            if checked:
+                check.check(self.client, run.id, prepared.captured)
+            wait_for(run, self.client, self.view, self.options, self.place)
+            return self._deliver(run, target)
+
+    def close(self) -> None:
+        self.closed = True
+        self.view.close()
+
+    @property
+    def client(self) -> Client:
+        """Starts the local Kafka and a worker where nothing is configured and nothing runs."""
+        if self._client is None:
+            if self.settings.auto_start and not self.settings.bootstrap_servers and local.endpoint(self.settings) is None:
+                self._start_local()
+            self._client = Client(self.settings)
+        return self._client
+
+    # --- the steps of `fit`
+
+    def _prepare(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Prepared:
+        from kafka_jupyter.models import capture
+
+        with send.progress_of(self.view.note) as progress:
+            captured = capture.capture_fit(model, args, kwargs, progress)
+        for note in captured.notes:
+            self.view.note(note)
+        return send.prepare(captured)
+
+    def _dry_run(self, prepared: Prepared) -> Any:
+        from kafka_jupyter.models import callbacks
+
+        self.view.note(send.describe(prepared, self._name(prepared)))
+        return callbacks.build([CallbackSpec("History")], ".")[0]
+
+    def _adopted(self, prepared: Prepared) -> TrainingRun | None:
+        """An active or succeeded run of mine with this name that learns the same."""
+        name = self._name(prepared)
+        states = self.client.connection().catch_up().states()
+        fitting = [state for state in states if _same(state, name, self.settings.owner, prepared.digest)]
+        if not fitting:
+            return None
+        run_id = max(fitting, key=find.newness).run_id
+        self.view.note(f"Attached to {run_id}, which trains the same.")
+        return TrainingRun(self.client, run_id, name=name, model=prepared.captured.model)
+
+    def _submit(self, slot: Slot, prepared: Prepared) -> TrainingRun:
+        name = self._name(prepared)
+        known = memory.unknown.get(slot)
+        run_id = known[0] if known is not None and known[1] == prepared.digest else ids.new_run_id(name)
+        memory.unknown[slot] = (run_id, prepared.digest)
+        client = self.client
+        task = send.build_task(prepared, lambda: client.store, run_id, name, self.settings.owner, self.options, self.place)
+        run = client.submit(task, prepared.captured.model)
+        del memory.unknown[slot]
+        return run
+
+    def _target(self, run: TrainingRun, captured: CapturedFit) -> Target:
+        target = Target(
+            client=self.client,
+            run_id=run.id,
+            model_ref=weakref.ref(captured.model),
+            optimizer=captured.optimizer,
+            callbacks=captured.live_callbacks,
+            specs=captured.callbacks,
+            folder=pathlib.Path.cwd(),
+        )
+        targets.keep(target)
+        return target
+
+    def _deliver(self, run: TrainingRun, target: Target) -> Any:
+        connection = self.client.connection()
+        state = connection.follower().state(run.id)
+        assert state is not None
+        history = outcome.deliver(connection, state, target)
+        targets.settle(target)
+        return history
+
+    def _mention_earlier(self, slot: Slot) -> None:
+        earlier = memory.runs.get(slot)
+        if earlier is not None and not earlier.ended:
+            self.view.note(
+                f"{earlier.id} of this cell is still {earlier.state} ({earlier.progress}): `%kafka_attach {earlier.short}` follows it, "
+                f"`%kafka_cancel {earlier.short}` ends it."
+            )
+
+    def _start_local(self) -> None:
+        said: set[str] = set()
+
+        def progress(text: str, _part: float | None) -> None:
+            if text not in said:
+                said.add(text)
+                self.view.note(f"{text} …")
+
+        started = local.provide(self.settings, workers=1, progress=progress)
+        self.view.note(
+            f"Nothing was configured: a local Apache Kafka ({started.bootstrap_servers}) and one worker now run in the background. "
+            "`%kafka_down` or `kafka-jupyter down` stops them."
+        )
+
+    def _name(self, prepared: Prepared) -> str:
+        return self.options.name or prepared.captured.model_name
+
+
+def _same(state: RunState, name: str, owner: str, digest: str) -> bool:
+    submitted = state.submitted
+    return (
+        submitted is not None
+        and (submitted.name, submitted.owner, submitted.digest) == (name, owner, digest)
+        and (not state.terminal or state.state is State.SUCCEEDED)
+    )
+
+
+def no_fit() -> errors.CaptureError:
+    return errors.CaptureError(NO_FIT[0].upper() + NO_FIT[1:])

@@ -1,0 +1,124 @@
+"""Client: submit, list, attach, workers. Cheap to make: nothing is connected before it is used."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from kafka_jupyter import errors
+from kafka_jupyter.brokers.follow import Follower
+from kafka_jupyter.client import connection as connections
+from kafka_jupyter.client import find
+from kafka_jupyter.client.connection import CATCH_UP_S, Connection
+from kafka_jupyter.client.handle import TrainingRun
+from kafka_jupyter.protocol import control
+from kafka_jupyter.protocol.task import Task
+from kafka_jupyter.protocol.workers import WorkerInfo
+from kafka_jupyter.runs.state import RunState
+from kafka_jupyter.settings import Settings
+from kafka_jupyter.store import Store
+
+
+class Client:
+    """Talks to the cluster of `settings` (default: environment and profile). All clients of one cluster share one connection."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings.from_env()
+        self._connection: Connection | None = None
+        self._pid = os.getpid()
+
+    def submit(self, task: Task, model: Any = None) -> TrainingRun:
+        """Returns when the Task is in the log. Submitting the same run id again is harmless.
+
+        `model` is kept alive by the handle. Raises BrokerUnreachable and the like (then nothing was sent), TaskTooLarge, and
+        SubmitUnknown, which names the run id: submit the same task again.
+        """
+        connection = self.connection()
+        try:
+            place = connection.log.write_task(task)
+        except errors.DeliveryUnknown as unknown:
+            raise errors.SubmitUnknown(run_id=task.run_id, detail=str(unknown)) from unknown
+        connection.announce(_submitted(task, place, self.settings.keep_days))
+        return TrainingRun(self, task.run_id, name=task.name, model=model)
+
+    def runs(
+        self, *, state: str | None = None, name: str | None = None, owner: str | None = None, limit: int | None = None
+    ) -> list[TrainingRun]:
+        """The runs in the log, newest first."""
+        states = sorted(self.connection().catch_up().states(), key=find.newness, reverse=True)
+        chosen = [s for s in states if _matches(s, state, name, owner)]
+        return [TrainingRun(self, s.run_id) for s in chosen[:limit]]
+
+    def attach(self, run: str) -> TrainingRun:
+        """The run that `run` names: an id, a unique beginning of an id or of its last part, or my newest run of that name.
+
+        Raises RunNotFound with the nearest ids, RunAmbiguous with the candidates.
+        """
+        connection = self.connection()
+        follower = connection.catch_up()
+        try:
+            found = find.find(follower.states(), run, self.settings.owner)
+        except errors.RunNotFound:
+            if not connection.outbox.pending():
+                raise
+            follower.wait(lambda: not connection.outbox.pending(), CATCH_UP_S)  # submitted here a moment ago
+            found = find.find(follower.states(), run, self.settings.owner)
+        follower.history(found.run_id)  # so that `metrics`, `log` and `history` answer from memory
+        return TrainingRun(self, found.run_id, whole=run.strip() == found.run_id)
+
+    def workers(self) -> list[WorkerInfo]:
+        """The workers that are alive."""
+        return self.connection().follower().workers()
+
+    @property
+    def store(self) -> Store:
+        return self.connection().store
+
+    def connection(self) -> Connection:
+        """Raises BrokerUnreachable, AuthenticationFailed, TopicMissing, TopicMismatch."""
+        if self._connection is None or self._connection.closed or self._pid != os.getpid():
+            self._connection, self._pid = connections.connect(self.settings), os.getpid()
+        return self._connection
+
+    def peek(self) -> Follower | None:
+        """The follower, if it has caught up; never waits."""
+        if self._connection is None or self._connection.closed or self._pid != os.getpid():
+            found = connections.known(self.settings)
+            return found.peek() if found is not None else None
+        return self._connection.peek()
+
+    def close(self) -> None:
+        """Closes the connection of this process to this cluster, for all clients and handles; the next use opens it again."""
+        if self._connection is not None and self._pid == os.getpid():
+            connections.disconnect(self._connection)
+            self._connection = None
+
+
+def _submitted(task: Task, place: control.TaskPlace, keep_days: float) -> control.Submitted:
+    return control.Submitted(
+        run_id=task.run_id,
+        task=place,
+        name=task.name,
+        owner=task.owner,
+        trainer=task.trainer,
+        model_name=task.model.model_name,
+        epochs=task.fit.epochs,
+        initial_epoch=task.fit.initial_epoch,
+        requirements=task.requirements,
+        priority=task.priority,
+        labels=task.labels,
+        digest=task.digest,
+        notebook=task.notebook,
+        cell=task.cell,
+        retry_of=task.retry_of,
+        submitted_ms=task.submitted_ms,
+        keep_days=keep_days,
+    )
+
+
+def _matches(found: RunState, state: str | None, name: str | None, owner: str | None) -> bool:
+    return (
+        (state is None or found.state == state.upper())
+        and (name is None or find.name_of(found) == name)
+        and (owner is None or find.owner_of(found) == owner)
+    )

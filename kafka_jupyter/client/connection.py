@@ -1,0 +1,176 @@
+"""One connection per process and cluster, shared by all clients and handles: a log, a store, a follower, an outbox.
+
+A forked child makes its own: the threads of the Kafka client do not survive a fork, and closing what the parent uses would hang.
+"""
+
+from __future__ import annotations
+
+import atexit
+import concurrent.futures
+import os
+import threading
+
+from kafka_jupyter.brokers import local
+from kafka_jupyter.brokers.follow import Change, Follower
+from kafka_jupyter.brokers.kafka import Cluster, Reader
+from kafka_jupyter.brokers.log import Log
+from kafka_jupyter.brokers.outbox import Outbox
+from kafka_jupyter.protocol import control, topics
+from kafka_jupyter.settings import Settings
+from kafka_jupyter.store import Store, open_store
+
+FOLLOW_TIMEOUT_S = 30.0  # to catch up with the log
+CATCH_UP_S = 5.0  # to read what was in the log when somebody asked
+OUTBOX_PERIOD_S = 0.5
+FAREWELL_S = 2.0  # a process that ends waits so long for its Submitted records
+
+Key = tuple[object, ...]
+
+
+class Connection:
+    """Opened by `connect`. Raises BrokerUnreachable, AuthenticationFailed, TopicMissing, TopicMismatch within the connect timeout."""
+
+    def __init__(self, settings: Settings, create_topics: bool) -> None:
+        # A send that is not confirmed by then is reported as unknown: a person waits for it.
+        patience = min(settings.delivery_timeout_s, settings.connect_timeout_s)
+        self.settings = settings.replace(delivery_timeout_s=patience)
+        self.log = Log.open(Cluster(self.settings), create_topics)
+        self.outbox = Outbox(self.log)
+        self._store: Store | None = None
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._following = self._follow()
+        threading.Thread(target=self._serve_outbox, name="kafka_jupyter-outbox", daemon=True).start()
+
+    @property
+    def store(self) -> Store:
+        with self._lock:
+            if self._store is None:
+                self._store = open_store(self.settings, self.log)
+            return self._store
+
+    def follower(self) -> Follower:
+        """The follower, caught up; waits for that the first time. Raises what stopped it."""
+        with self._lock:
+            following = self._following
+            if following.done() and (following.exception() is not None or not following.result().alive):
+                following = self._following = self._follow()
+        return following.result(FOLLOW_TIMEOUT_S)
+
+    def peek(self) -> Follower | None:
+        """The follower if it is there already: for `repr` and the like, which never wait."""
+        following = self._following
+        return following.result() if following.done() and following.exception() is None else None
+
+    def catch_up(self) -> Follower:
+        """The follower, after it has read every control record that was in the log when this was called."""
+        follower = self.follower()
+        reader = Reader(self.log.cluster)
+        try:
+            ends = {place: reader.bounds(place)[1] for place in self.log.topics.all_places(topics.RUN_CONTROL)}
+        finally:
+            reader.close()
+        follower.wait(lambda: all(follower.position(place) >= end for place, end in ends.items()), CATCH_UP_S)
+        return follower
+
+    def announce(self, submitted: control.Submitted) -> None:
+        """Sends Submitted, again and again until it is read back."""
+        self.outbox.put(submitted)
+
+    @property
+    def closed(self) -> bool:
+        return self._closed.is_set()
+
+    def close(self) -> None:
+        if self._closed.is_set():
+            return
+        self.log.producer.flush(FAREWELL_S)
+        self._closed.set()
+        follower = self.peek()
+        if follower is not None:
+            follower.close()
+        if self._store is not None:
+            self._store.close()
+        self.log.close()
+
+    def _follow(self) -> concurrent.futures.Future[Follower]:
+        """Catches up on a thread of its own, so that the first submit does not wait for it."""
+        future: concurrent.futures.Future[Follower] = concurrent.futures.Future()
+        follower = Follower(self.log)
+        follower.subscribe(self._saw)
+
+        def start() -> None:
+            try:
+                follower.start(FOLLOW_TIMEOUT_S)
+            except BaseException as failure:  # noqa: BLE001  # handed to whoever asks for the follower
+                future.set_exception(failure)
+            else:
+                future.set_result(follower)
+
+        threading.Thread(target=start, name="kafka_jupyter-connect", daemon=True).start()
+        return future
+
+    def _saw(self, change: Change) -> None:
+        if change.record is not None:
+            self.outbox.saw(change.record)
+
+    def _serve_outbox(self) -> None:
+        while not self._closed.wait(OUTBOX_PERIOD_S):
+            self.outbox.tick()
+
+
+_open: dict[Key, Connection] = {}
+_inherited: list[Connection] = []  # of the parent process: kept, because even their destructors talk to its threads
+_lock = threading.Lock()
+
+
+def connect(settings: Settings) -> Connection:
+    """The connection for these settings; with no Kafka configured, that of the running local one."""
+    resolved = local.resolve(settings)
+    key = _key(resolved)
+    with _lock:
+        found = _open.get(key)
+        if found is None:
+            found = _open[key] = Connection(resolved, create_topics=not settings.bootstrap_servers)
+        return found
+
+
+def known(settings: Settings) -> Connection | None:
+    """The connection if it is open; never waits for Kafka."""
+    return _open.get(_key(settings)) if settings.bootstrap_servers else None
+
+
+def disconnect(connection: Connection) -> None:
+    """Closes it for everybody in this process; the next use opens a new one."""
+    with _lock:
+        for key in [key for key, open_one in _open.items() if open_one is connection]:
+            del _open[key]
+    connection.close()
+
+
+def _key(settings: Settings) -> Key:
+    return (
+        settings.bootstrap_servers,
+        settings.topic_prefix,
+        settings.store,
+        str(settings.cache_dir),
+        tuple(sorted(settings.kafka.items())),
+        settings.connect_timeout_s,
+        settings.delivery_timeout_s,
+    )
+
+
+def _close_all() -> None:
+    for connection in list(_open.values()):
+        connection.close()
+
+
+def _forget() -> None:
+    global _lock
+    _lock = threading.Lock()
+    _inherited.extend(_open.values())
+    _open.clear()
+
+
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,322 @@
+"""TrainingRun: what a person holds of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import queue
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from kafka_jupyter import errors
+from kafka_jupyter.brokers.follow import Change, Follower
+from kafka_jupyter.client import failure, find, outcome, targets, words
+from kafka_jupyter.protocol import control, ids
+from kafka_jupyter.protocol.rows import BatchProgress, EpochEnded, LogLine, Metrics, Row
+from kafka_jupyter.runs.state import TERMINAL, RunState, State
+from kafka_jupyter.runs.view import History
+
+if TYPE_CHECKING:
+    from kafka_jupyter.client.client import Client
+    from kafka_jupyter.client.connection import Connection
+
+LAST_ROWS_S = 5.0  # the last rows of an ended run may come a moment after its end
+
+
+@dataclasses.dataclass(frozen=True)
+class RunEvent:
+    """`kind`: "state", "epoch", "batch" or "line". `epoch` is 0-based, `step` counts the batches done in it."""
+
+    kind: str
+    state: State
+    attempt: int = 0
+    epoch: int = 0
+    step: int = 0
+    metrics: Metrics = dataclasses.field(default_factory=dict)
+    text: str = ""
+
+
+class TrainingRun:
+    """A run, followed in the background. No attribute waits; `wait`, `result` and `events` do.
+
+    Pickles as its run id. `whole`: it was named by its whole id, which another person's run needs to be stopped.
+    """
+
+    def __init__(self, client: Client, run_id: str, *, name: str = "", whole: bool = True, model: Any = None) -> None:
+        self.id = run_id
+        self._client = client
+        self._name = name
+        self._whole = whole
+        self._model = model  # kept alive for `result`
+
+    # --- what is there now
+
+    @property
+    def short(self) -> str:
+        """`digits-3f2a` for `digits-3f2a9c01b7d4`"""
+        return find.short_name(self.id)
+
+    @property
+    def name(self) -> str:
+        state = self._known()
+        return find.name_of(state) if state is not None and state.submitted else self._name or self.id.rpartition("-")[0]
+
+    @property
+    def state(self) -> State:
+        state = self._known()
+        return state.state if state is not None else State.QUEUED
+
+    @property
+    def ended(self) -> bool:
+        return self.state in TERMINAL
+
+    @property
+    def metrics(self) -> Metrics:
+        """Of the last epoch that has ended; while the first one runs, of its last batches."""
+        return words.newest_metrics(self._known(), self._rows_here())
+
+    @property
+    def history(self) -> dict[str, list[float | None]]:
+        """Metric → its value in each epoch so far, as `History.history` of Keras. Of a run that ended long ago it is read first."""
+        history = self._history()
+        return history.metrics() if history else {}
+
+    @property
+    def log(self) -> list[str]:
+        """The lines that the training has printed. Of a run that ended long ago they are read first."""
+        history = self._history()
+        return [line.text for line in history.lines] if history else []
+
+    @property
+    def files(self) -> list[str]:
+        """Paths of the files that callbacks wrote, known at the end; `fetch_files(folder)` brings them."""
+        state = self._known()
+        return [file.path for file in state.end.files] if state is not None and isinstance(state.end, control.Succeeded) else []
+
+    @property
+    def error(self) -> errors.RunError | None:
+        """Why it ended without a result; None while it runs and after success."""
+        state = self._known()
+        return failure.error_of(state) if state is not None else None
+
+    @property
+    def pending(self) -> bool:
+        """Whether a model in this kernel still waits for the weights of this run."""
+        target = targets.of_run(self.id)
+        return target is not None and target.pending
+
+    @property
+    def progress(self) -> str:
+        """ "epoch 4 of 20" """
+        return words.progress(self._known(), self._rows_here())
+
+    @property
+    def waiting(self) -> str:
+        """What it waits for in the queue, or that Kafka is away; empty if it moves."""
+        follower = self._client.peek()
+        if follower is None:
+            return "connecting"
+        if follower.trouble and not self.ended:
+            return f"reconnecting ({follower.trouble})"
+        return str(follower.card(self.id)["waiting"]) if follower.state(self.id) is not None else ""
+
+    def summary(self) -> str:
+        """`digits-3f2a9c01b7d4 RUNNING, epoch 4 of 20, loss 0.0731`"""
+        return words.state_line(self.id, self._known(), self._rows_here())
+
+    def card(self) -> dict[str, Any]:
+        """What a card shows: the folded state as JSON (docs/architecture.md)."""
+        follower = self._client.peek()
+        if follower is not None and follower.state(self.id) is not None:
+            return {**follower.card(self.id), "reconnecting": follower.trouble}
+        blank = RunState(run_id=self.id)
+        from kafka_jupyter.runs.view import card_state
+
+        return {**card_state(blank, now_ms=int(time.time() * 1000)), "name": self.name, "owner": self._client.settings.owner}
+
+    def rows(self) -> list[tuple[int, Row]]:
+        """All accepted rows so far: (attempt, row)."""
+        history = self._history()
+        return list(history.rows) if history else []
+
+    def __repr__(self) -> str:
+        return f"<TrainingRun {self.summary()}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TrainingRun) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_unpickled, (self.id,))
+
+    # --- waiting
+
+    def wait(self, timeout: float | None = None) -> TrainingRun:
+        """Waits for the end of the run, at most `timeout` seconds.
+
+        Raises WaitTimeout (the run goes on), and what the run ended with: RunFailed, ModelMismatch, RunCancelled, RunDead.
+        """
+        self.wait_for_end(timeout)
+        error = self.error
+        if error is not None:
+            self.release()
+            raise _with_traceback(error)
+        return self
+
+    def wait_for_end(self, timeout: float | None = None) -> RunState:
+        """As `wait`, but however it ends, its state is returned. Raises WaitTimeout."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            follower = self._connection().follower()
+            left = None if deadline is None else deadline - time.monotonic()
+            if follower.wait(lambda: _terminal(follower, self.id), left):  # noqa: B023  # called before the next turn
+                follower.wait(lambda: follower.has_all_rows(self.id), LAST_ROWS_S)  # noqa: B023
+                state = follower.state(self.id)
+                assert state is not None
+                return state
+            if deadline is not None and time.monotonic() >= deadline:
+                raise errors.WaitTimeout(run_id=self.id, seconds=timeout, progress=self.progress)
+
+    def result(self, into: Any = None, timeout: float | None = None) -> Any:
+        """Waits, and gives the trained model: the captured one of this kernel, `into`, or a new one that is built from the log.
+
+        Weights and optimizer state are checked before any is assigned. Raises what `wait` raises, and DoesNotFit.
+        """
+        self.wait(timeout)
+        connection, state = self._connection(), self._state()
+        target = targets.of_run(self.id)
+        if target is not None and target.pending and into in (None, target.model):
+            self._model = target.model
+            outcome.deliver(connection, state, target)
+            targets.settle(target)
+        elif into is not None:
+            outcome.load(connection, state, into)
+            return into
+        elif self._model is None:
+            self._model = outcome.rebuild(connection, state)
+        return self._model
+
+    def fetch_files(self, folder: str | pathlib.Path = ".") -> list[pathlib.Path]:
+        """Waits, and puts the files that callbacks wrote below `folder`. (`result` in the kernel that submitted puts them where they
+        were asked for.)"""
+        self.wait()
+        return outcome.fetch_files(self._connection(), self._state(), pathlib.Path(folder))
+
+    def events(self) -> Iterator[RunEvent]:
+        """Everything that happens to the run, from its start to its end; waits for what is to come."""
+        follower = self._connection().follower()
+        news: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+        def listen(change: Change) -> None:
+            if change.run_id == self.id:
+                news.put(None)
+
+        leave = follower.subscribe(listen)
+        try:
+            yield from self._events(follower, news)
+        finally:
+            leave()
+
+    def _events(self, follower: Follower, news: queue.SimpleQueue[None]) -> Iterator[RunEvent]:
+        seen: set[tuple[int, int]] = set()
+        last: State | None = None
+        while True:
+            state = follower.state(self.id)
+            over = state is not None and state.terminal and follower.has_all_rows(self.id)
+            now = state.state if state is not None else State.QUEUED
+            for attempt, row in follower.history(self.id).rows if state is not None else ():
+                if (attempt, row.seq) not in seen:
+                    seen.add((attempt, row.seq))
+                    yield _event(attempt, row, now)
+            if now is not last and (over or now not in TERMINAL):
+                last = now
+                yield RunEvent("state", now, state.last_n if state else 0)
+            if over:
+                return
+            try:
+                news.get(timeout=1.0)
+            except queue.Empty:
+                if not follower.alive:
+                    raise self._connection().log.cluster.unreachable() from None
+
+    # --- what a person can ask for
+
+    def stop(self, force: bool = False) -> None:
+        """Ends it after the current batch, SUCCEEDED with the weights so far."""
+        self._request(control.StopRequested, force)
+
+    def cancel(self, force: bool = False) -> None:
+        """Ends it now. Nothing is kept; the weights here stay as they were."""
+        self._request(control.CancelRequested, force)
+
+    def release(self) -> None:
+        """Lets the model in this kernel go as it was. The run goes on."""
+        target = targets.of_run(self.id)
+        if target is not None:
+            targets.settle(target)
+
+    def _request(self, kind: type[control.Request], force: bool) -> None:
+        """Raises NotYourRun, BrokerError. A run that has ended stays as it is."""
+        connection, state = self._connection(), self._known()
+        if state is not None:
+            if state.terminal:
+                return
+            if not words.is_mine(state, self._client.settings.owner) and not (force and self._whole):
+                raise errors.NotYourRun(run_id=self.id, owner=find.owner_of(state))
+        connection.log.write_control(kind(run_id=self.id, request_id=ids.new_request_id(), by=self._client.settings.owner))
+
+    # --- underneath
+
+    def _connection(self) -> Connection:
+        return self._client.connection()
+
+    def _known(self) -> RunState | None:
+        """What has been read of it; never waits."""
+        follower = self._client.peek()
+        return follower.state(self.id) if follower is not None else None
+
+    def _history(self) -> History | None:
+        follower = self._client.peek()
+        return follower.history(self.id) if follower is not None and follower.state(self.id) is not None else None
+
+    def _rows_here(self) -> History | None:
+        """What is in memory; never waits."""
+        follower = self._client.peek()
+        return follower.history_here(self.id) if follower is not None else None
+
+    def _state(self) -> RunState:
+        state = self._connection().follower().state(self.id)
+        if state is None:
+            raise errors.RunNotFound(run_id=self.id)
+        return state
+
+
+def _terminal(follower: Follower, run_id: str) -> bool:
+    state = follower.state(run_id)
+    return state is not None and state.terminal
+
+
+def _event(attempt: int, row: Row, state: State) -> RunEvent:
+    if isinstance(row, EpochEnded):
+        return RunEvent("epoch", state, attempt, row.epoch, row.step, dict(row.metrics))
+    if isinstance(row, BatchProgress):
+        return RunEvent("batch", state, attempt, row.epoch, row.step, dict(row.metrics))
+    assert isinstance(row, LogLine)
+    return RunEvent("line", state, attempt, row.epoch, row.step, text=row.text)
+
+
+def _with_traceback(error: errors.RunError) -> errors.RunError:
+    """Outside of IPython (which asks the error itself) the remote traceback is shown as a note."""
+    remote = error.fields.get("traceback")
+    if remote:
+        error.add_note(f"\nOn the worker:\n{remote}")
+    return error
+
+
+def _unpickled(run_id: str) -> TrainingRun:
+    from kafka_jupyter.client.client import Client
+
+    return TrainingRun(Client(), run_id)
