@@ -95,7 +95,7 @@ export class RunCard {
     if (state && state !== before) {
       this._spoken.set(model.runId, state);
       if (before) {
-        say(this._voice, `Run ${model.run?.name} ${model.run?.short} is ${state.toLowerCase()}`);
+        say(this._voice, `Run ${model.run?.name} ${model.run?.short} now: ${state.toLowerCase()}`);
       }
     }
   }

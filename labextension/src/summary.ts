@@ -133,7 +133,8 @@ export function note(run: IRun): string {
 /** The last line of a card, left to right. */
 export function footnotes(run: IRun, history: History, now: number): string[] {
   const notes: string[] = [];
-  if (run.worker && run.attempt) {
+  const named = run.terminal && run.error?.worker; // the error block says it
+  if (run.worker && run.attempt && !named) {
     notes.push(`worker ${run.worker}${run.device ? ` · ${run.device}` : ''}`);
   }
   if (run.state === 'QUEUED' && run.submitted_ms) {

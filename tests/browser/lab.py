@@ -1,0 +1,190 @@
+"""A real JupyterLab with token and base URL in folders of its own, and a real Chromium to look at it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import nbformat
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from tests.support.waiting import wait_until
+
+ROOT = pathlib.Path(__file__).parents[2]
+TOKEN = "a-token-of-the-tests"
+BASE = "/base/"
+NEWS = "@jupyterlab/apputils-extension:announcements"  # asks in a pop-up whether to fetch news
+
+# The widget of the notebook in front; JupyterLab hands its application over because of expose_app_in_browser.
+_KERNEL_READY = """() => {
+  const kernel = window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel;
+  return kernel?.connectionStatus === 'connected' && kernel.status === 'idle';
+}"""
+
+
+class Lab:
+    """A running server. `root` is its notebook folder."""
+
+    def __init__(self, root: pathlib.Path, process: subprocess.Popen[bytes], port: int) -> None:
+        self.root = root
+        self.log = _log(root)
+        self.process = process
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}{BASE}"
+
+    def api(self, path: str, method: str = "GET", body: Any = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, {"Authorization": f"token {TOKEN}"}, method=method)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            text = answer.read()
+        return json.loads(text) if text else None
+
+    def answers(self) -> bool:
+        if self.process.poll() is not None:
+            raise AssertionError(f"JupyterLab ended with {self.process.returncode}:\n{self.log.read_text()[-4000:]}")
+        try:
+            return bool(self.api("api/status"))
+        except (urllib.error.URLError, ConnectionError):
+            return False
+
+    def write(self, name: str, *cells: str, outputs: Mapping[int, Sequence[Any]] | None = None) -> pathlib.Path:
+        """A notebook with these code cells; `outputs`: cell → bundles it already holds."""
+        notebook = nbformat.v4.new_notebook()
+        # without a kernelspec JupyterLab asks in a dialog
+        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+        notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
+        for i, bundles in (outputs or {}).items():
+            notebook.cells[i].outputs = [nbformat.v4.new_output("display_data", data=bundle) for bundle in bundles]
+        nbformat.write(notebook, self.root / name)
+        return self.root / name
+
+    def saved(self, name: str) -> list[list[dict[str, Any]]]:
+        """The data of every output of every cell, as the file holds them."""
+        notebook = nbformat.read(self.root / name, as_version=4)
+        return [[output.get("data", {}) for output in cell.get("outputs", [])] for cell in notebook.cells]
+
+    def open(self, context: BrowserContext, name: str) -> Notebook:
+        page = context.new_page()
+        book = Notebook(page)
+        page.goto(f"{self.url}lab/tree/{name}?reset&token={TOKEN}")
+        book.wait_open()
+        return book
+
+
+class Notebook:
+    """A notebook in front of a page."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.set_default_timeout(30_000)
+
+    def wait_open(self) -> None:
+        self.page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+
+    def wait_kernel(self) -> None:
+        """The indicator says idle before the connection exists, and a key pressed then is lost: ask the connection."""
+        self.page.wait_for_function(_KERNEL_READY, timeout=60_000)
+
+    def run(self, cell: int) -> None:
+        self.page.locator(".jp-Notebook .jp-CodeCell .cm-content").nth(cell).click()
+        self.page.keyboard.press("Control+Enter")
+
+    def save(self) -> None:
+        self.page.evaluate("() => window.jupyterapp.shell.currentWidget.context.save()")
+
+    def reload(self) -> None:
+        self.page.reload()
+        self.wait_open()
+
+    def dark(self) -> None:
+        self.page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+        self.page.wait_for_selector("body[data-jp-theme-light='false']", state="attached")
+
+    @property
+    def hub(self) -> dict[str, Any]:
+        """The page's stream: connection and figures."""
+        found: dict[str, Any] = self.page.evaluate(
+            "() => { const hub = globalThis[Symbol.for('kafka_jupyter.stream/1')]; return {connection: hub.connection, ...hub.stats}; }"
+        )
+        return found
+
+
+@contextlib.contextmanager
+def running_lab(
+    root: pathlib.Path, *arguments: str, environment: Mapping[str, str] | None = None, disabled: Sequence[str] = (), port: int = 0
+) -> Iterator[Lab]:
+    """JupyterLab with the front end of this checkout. `disabled`: Lab extensions that are switched off."""
+    port = port or free_port()
+    env = {**os.environ, **_own_folders(root, disabled), **(environment or {})}
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), env.get("PYTHONPATH", "")]))
+    command = [
+        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--ServerApp.port_retries=0"),
+        *("--ServerApp.ip=127.0.0.1", f"--ServerApp.base_url={BASE}", f"--IdentityProvider.token={TOKEN}"),
+        *(f"--ServerApp.root_dir={root}", "--LabApp.expose_app_in_browser=True", "--LabApp.news_url="),
+        *arguments,
+    ]
+    with _log(root).open("ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=env, cwd=root)
+    try:
+        lab = Lab(root, process, port)
+        wait_until(lab.answers, f"JupyterLab does not answer, see {_log(root)}", within=60)
+        yield lab
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _log(root: pathlib.Path) -> pathlib.Path:
+    return root.parent / f"{root.name}-server.log"
+
+
+def _own_folders(root: pathlib.Path, disabled: Sequence[str]) -> dict[str, str]:
+    """A browser test writes settings and workspaces: never into the person's own."""
+    home = root.parent / f"{root.name}-jupyter"
+    pages, extensions = home / "config/labconfig", home / "path/labextensions"
+    for folder in (pages, extensions):
+        folder.mkdir(parents=True, exist_ok=True)
+    (pages / "page_config.json").write_text(json.dumps({"disabledExtensions": dict.fromkeys([NEWS, *disabled], True)}))
+    link = extensions / "kafka-jupyter"
+    if not link.exists():
+        link.symlink_to(ROOT / "kafka_jupyter/labextension")
+    return {
+        "JUPYTER_CONFIG_DIR": str(home / "config"),
+        "JUPYTER_DATA_DIR": str(home / "data"),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "JUPYTER_PATH": str(home / "path"),
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+        "IPYTHONDIR": str(home / "ipython"),
+    }
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port: int = server.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def running_chromium() -> Iterator[Browser]:
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert path, "The browser tests need Chromium on the PATH"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        try:
+            yield browser
+        finally:
+            browser.close()
