@@ -1,0 +1,81 @@
+"""The order in which a run sees its rows: known from (seed, epoch) alone, so that any worker can go on with it.
+
+Plain `fit(shuffle=True)` draws its order from a generator whose state nobody can carry. Everything else is Keras' own array adapter:
+what it makes of sample weights, class weights, strings, ragged and sparse tensors, the batch size it derives from steps.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from keras import tree
+from keras.src.trainers.data_adapters import array_slicing  # what `fit` itself uses: no public names
+from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+
+Order = np.ndarray[Any, np.dtype[np.int64]]
+
+
+def order_of(seed: int, epoch: int, rows: int) -> Order:
+    """The rows of a pass over the data that begins in `epoch` (counted from 0)."""
+    return np.random.default_rng((seed, epoch)).permutation(rows)
+
+
+class ShuffledArrays(ArrayDataAdapter):  # type: ignore[misc]
+    """Arrays in a new order each epoch: `model.fit(ShuffledArrays(x, y, seed=7), epochs=3)`.
+
+    With `steps_per_epoch` a pass may last several epochs; its order is that of the epoch in which it began. `initial_epoch` must be
+    that of the `fit` which gets this adapter, and the adapter serves that one `fit`.
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        seed: int,
+        initial_epoch: int = 0,
+        batch_size: int | None = None,
+        steps_per_epoch: int | None = None,
+        class_weight: dict[int, float] | None = None,
+    ) -> None:
+        super().__init__(x, y, sample_weight, batch_size=batch_size, steps=steps_per_epoch, class_weight=class_weight)
+        self._seed = seed
+        self._epoch = initial_epoch - 1
+
+    def on_epoch_begin(self) -> None:
+        self._epoch += 1
+
+    def get_tf_dataset(self) -> tf.data.Dataset:
+        inputs = tree.lists_to_tuples(array_slicing.convert_to_sliceable(self._inputs, target_backend="tensorflow"))
+        # Keras makes iterators ahead of time and throws some away. The order is therefore asked for when the first batch is read,
+        # not when an iterator is made, and not by counting iterators.
+        passes = tf.data.Dataset.range(1).map(lambda _: tf.ensure_shape(tf.numpy_function(self._order, [], tf.int64), [self._num_samples]))
+        indices = passes.flat_map(self._batches)
+        data = tf.data.Dataset.from_tensors(inputs).repeat()
+        batches = tf.data.Dataset.zip((indices, data)).map(_gather, num_parallel_calls=tf.data.AUTOTUNE)
+        options = tf.data.Options()
+        options.experimental_optimization.apply_default_optimizations = False  # they would serialize the arrays with the graph
+        return batches.with_options(options).prefetch(tf.data.AUTOTUNE)
+
+    def _order(self) -> Order:
+        return order_of(self._seed, self._epoch, self._num_samples)
+
+    def _batches(self, order: tf.Tensor) -> tf.data.Dataset:
+        size = self._batch_size
+        batches = tf.data.Dataset.range(self._size).map(lambda i: order[i * size : (i + 1) * size])
+        # Where all batches are alike, say so as Keras does: the step is then traced for one static shape.
+        return batches if self.has_partial_batch else batches.map(lambda rows: tf.ensure_shape(rows, [size]))
+
+
+def _gather(rows: tf.Tensor, data: Any) -> Any:
+    def pick(part: Any) -> Any:
+        if isinstance(part, array_slicing.TensorflowSparseWrapper):
+            return array_slicing.slice_tensorflow_sparse_wrapper(part, rows)
+        if isinstance(part, (list, tuple, dict)):
+            return None  # go on inside
+        return tf.gather(part, rows, axis=0) if tf.is_tensor(part) else part
+
+    return tree.traverse(pick, data)

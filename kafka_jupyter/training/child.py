@@ -1,0 +1,151 @@
+"""One attempt in a freshly forked process: a Job comes in, frames go out, the process ends."""
+
+from __future__ import annotations
+
+import math
+import os
+import queue
+import random
+import signal
+import socket
+import threading
+import traceback
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from kafka_jupyter.errors import CannotTravel, ModelMismatch, NeedsTrust, StoreError
+from kafka_jupyter.models import probe
+from kafka_jupyter.protocol import codec, frames
+from kafka_jupyter.protocol.task import Task
+from kafka_jupyter.training.fit import Fit
+from kafka_jupyter.training.reporter import Reporter
+
+_MESSAGE_LIMIT = 4_000  # characters
+_TRACEBACK_LIMIT = 16_000  # characters, the last ones
+
+
+def main(sock: socket.socket) -> None:
+    _Child(sock).run()
+
+
+class _Child:
+    """The main thread trains. A second one listens: when the supervisor is gone, so is this process group."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._sending = threading.Lock()
+        self._jobs: queue.SimpleQueue[frames.Job] = queue.SimpleQueue()
+        self._early: list[frames.Stop | frames.Apply] = []
+        self._reporter: Reporter | None = None
+        self._handing_over = threading.Lock()
+        self._worker_loss: float | None = None
+        self._over = False
+
+    def run(self) -> None:
+        threading.Thread(target=self._listen, name="kafka_jupyter-supervisor", daemon=True).start()
+        job = self._jobs.get()
+        try:
+            answer = self._train(job)
+        except Exception as error:  # noqa: BLE001 - whatever a training raises belongs to the person who started it
+            answer = _described(error)
+        self._over = True
+        self._send(answer)
+
+    def _listen(self) -> None:
+        splitter = frames.Splitter(from_child=False)
+        try:
+            while (received := frames.receive(self._sock, splitter)) is not None:
+                for frame in received:
+                    if isinstance(frame, frames.Job):
+                        self._jobs.put(frame)
+                    else:
+                        self._obey(frame)
+        finally:
+            if not self._over:  # else this process is ending by itself, and has closed the socket
+                os.killpg(0, signal.SIGKILL)
+
+    def _obey(self, frame: frames.Stop | frames.Apply) -> None:
+        with self._handing_over:
+            if self._reporter is None:
+                self._early.append(frame)
+            elif isinstance(frame, frames.Stop):
+                self._reporter.stop()
+            else:
+                self._reporter.apply(frame)
+
+    def _send(self, frame: frames.Frame) -> None:
+        with self._sending:
+            self._sock.sendall(frames.pack(frame))
+
+    def _train(self, job: frames.Job) -> frames.Frame:
+        task = _readable(job.task)
+        folder = os.path.abspath(job.folder)
+        fit = Fit(task, {name: os.path.abspath(path) for name, path in job.inputs.items()}, folder)
+        os.chdir(folder)  # a file with a relative name lands with the others, not where the worker stands
+        reporter = Reporter(
+            self._send, lambda expected, rtol: self._check(fit, expected, rtol), job.progress_period_s, task.fit.initial_epoch
+        )
+        with self._handing_over:
+            self._reporter = reporter
+        for frame in self._early:
+            self._obey(frame)
+        result = fit.run(reporter)
+        return frames.Done(result.files, result.outputs, reporter.stopped_early, reporter.epochs_done, reporter.metrics)
+
+    def _check(self, fit: Fit, expected: float, rtol: float) -> float:
+        """The loss of the first rows on the state as it arrived, compared with the notebook's. Raises ModelMismatch.
+
+        Computed on a second model, when it is asked for and once; the training does not notice.
+        """
+        if self._worker_loss is None:
+            generators = random.getstate(), np.random.get_state()
+            weights = fit.task.fit.class_weight
+            self._worker_loss = probe.first_batch_loss(
+                fit.as_it_arrived(),
+                fit.structure,
+                fit.leaves,
+                class_weight=None if weights is None else {int(key): value for key, value in weights.items()},
+            )
+            random.setstate(generators[0])
+            np.random.set_state(generators[1])
+        if not _close(self._worker_loss, expected, rtol):
+            raise ModelMismatch(run_id=fit.task.run_id, kernel=expected, worker_loss=self._worker_loss)
+        return self._worker_loss
+
+
+def _readable(record: bytes) -> Task:
+    task = codec.decode(record)
+    if not isinstance(task, Task):
+        raise CannotTravel(what="this record", where="the task", why="it is no task", way_out="")
+    if task.trusted_code:
+        raise NeedsTrust(detail="this worker runs no code from tasks")
+    if task.trainer != "keras":
+        raise CannotTravel(what=f"the trainer {task.trainer[:80]!r}", where="the task", why="this worker has only keras", way_out="")
+    return task
+
+
+def _close(here: float, there: float, rtol: float) -> bool:
+    if not (math.isfinite(here) and math.isfinite(there)):
+        return repr(here) == repr(there)  # a model that gives nan gives it on both sides
+    return abs(here - there) <= rtol * max(abs(here), abs(there), 1e-6)
+
+
+def _described(error: Exception) -> frames.Error:
+    fields: dict[str, Any] = {}
+    match error:
+        case ModelMismatch():
+            reason, fields = "mismatch", {"kernel": error.fields["kernel"], "worker_loss": error.fields["worker_loss"]}
+        case CannotTravel() | NeedsTrust():
+            reason = "refused"
+        case StoreError():
+            reason = "store"
+        case MemoryError() | tf.errors.ResourceExhaustedError():
+            reason = "memory"
+        case _:
+            reason = "exception"
+    text = "".join(traceback.format_exception(error))
+    if len(text) > _TRACEBACK_LIMIT:
+        text = "…\n" + text[-_TRACEBACK_LIMIT:]
+    return frames.Error(reason, type(error).__name__, str(error)[:_MESSAGE_LIMIT], text, fields)

@@ -1,0 +1,131 @@
+"""The callback that speaks with the supervisor: rows out, requests in."""
+
+from __future__ import annotations
+
+import collections
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from kafka_jupyter.protocol import frames
+from kafka_jupyter.protocol.rows import Metrics
+from kafka_jupyter.training import equipment
+
+
+class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
+    """Stands last, so that it sees what all others have put into the logs.
+
+    `stop` and `apply` are called by the thread that listens; everything else happens in the one that trains.
+    """
+
+    def __init__(
+        self, send: Callable[[frames.Frame], None], check: Callable[[float, float], float], period_s: float, initial_epoch: int = 0
+    ) -> None:
+        super().__init__()
+        self._send = send
+        self._check = check
+        self._period_s = period_s
+        self._requests: collections.deque[frames.Apply] = collections.deque()
+        self._stop = False
+        self._sent_at = -math.inf
+        self._waiting: frames.Batch | None = None
+        self._epoch, self._step = initial_epoch, 0
+        self._begun_at = 0.0
+        self.stopped_early = False
+        self.epochs_done = initial_epoch
+        self.metrics: Metrics = {}
+
+    def stop(self) -> None:
+        self._stop = True
+
+    def apply(self, request: frames.Apply) -> None:
+        self._requests.append(request)
+
+    # --- called by Keras
+
+    def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002
+        self._send(frames.Ready(epoch=self._epoch, device=equipment.device(), versions=equipment.versions()))
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+        self._epoch, self._step, self._begun_at = epoch, 0, time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        steps = self.params["steps"]
+        self._step = min(batch + 1, steps) if steps else batch + 1  # several steps per execution may point beyond the end
+        now = time.monotonic()
+        if now - self._sent_at >= self._period_s:
+            self._waiting = None
+            self._sent_at = now
+            self._send(frames.Batch(self._epoch, self._step, steps, flat_metrics(logs)))
+        elif self._step == steps:
+            self._waiting = frames.Batch(self._epoch, self._step, steps, flat_metrics(logs))
+        if self._requests:
+            self._serve()
+        if self._stop and not self.model.stop_training:
+            self.model.stop_training = True
+            self.stopped_early = self._step != steps or self._epoch + 1 < self.params["epochs"]
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+        """A long validation must not hide that the epoch's last batch is done."""
+        if self._waiting is not None and time.monotonic() - self._sent_at >= self._period_s:
+            self._sent_at = time.monotonic()
+            self._send(self._waiting)
+            self._waiting = None
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._waiting = None
+        self.epochs_done = epoch + 1
+        self.metrics = flat_metrics(logs)
+        self._send(frames.Epoch(epoch, self._step, self.metrics, time.monotonic() - self._begun_at))
+        if self._stop and not self.model.stop_training:  # asked for while the epoch was validated
+            self.model.stop_training = True
+            self.stopped_early = epoch + 1 < self.params["epochs"]
+
+    def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002
+        self._serve()
+
+    # --- requests
+
+    def _serve(self) -> None:
+        while self._requests:
+            request = self._requests.popleft()
+            done: dict[str, Any] = {}
+            if "learning_rate" in request.settings:
+                done |= self._set_learning_rate(request.settings["learning_rate"])
+            if "check_loss" in request.settings:
+                done["worker_loss"] = self._check(request.settings["check_loss"], request.settings.get("check_rtol", 1e-3))
+            self._send(frames.AppliedFrame(request.request_id, done, self._epoch, self._step))
+
+    def _set_learning_rate(self, wanted: Any) -> dict[str, Any]:
+        """A request that makes no sense is answered, never a reason to end a training."""
+        try:
+            value = float(wanted)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError("a learning rate is a number, at least 0")
+            self.model.optimizer.learning_rate = value
+        except (TypeError, ValueError, AttributeError) as error:
+            return {"refused": str(error)[:500]}
+        return {"learning_rate": value}
+
+
+def flat_metrics(logs: Mapping[str, Any] | None) -> Metrics:
+    """Logs as records hold them: a metric that is an array becomes name_0, name_1, …; what is not finite becomes None."""
+    flat: Metrics = {}
+    for name, value in (logs or {}).items():
+        try:
+            array = np.asarray(value, dtype=np.float64)
+        except (TypeError, ValueError):
+            continue  # RemoteMonitor and the like may put anything there
+        if array.ndim == 0:
+            flat[name] = _finite(array.item())
+        else:
+            flat.update((f"{name}_{i}", _finite(item)) for i, item in enumerate(array.reshape(-1).tolist()))
+    return flat
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
