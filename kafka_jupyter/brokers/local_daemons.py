@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
 import sys
 import time
@@ -47,6 +48,8 @@ def start_lab(settings: Settings, folder: pathlib.Path, root: pathlib.Path) -> t
         living = {daemon.name: daemon for daemon in recorded(folder) if daemon.alive}
         if LAB not in living:
             command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--ServerApp.root_dir={root.absolute()}"]
+            if os.geteuid() == 0:  # who runs this as root, in a container, means it
+                command.append("--allow-root")
             living[LAB] = _spawn(settings, folder, LAB, command)
             _write(folder, living.values())
     return living[LAB], _lab_address(living[LAB])

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import typer
 
-from kafka_jupyter.cli import checks, checks_kafka, options, say
-from kafka_jupyter.cli.checks import Finding
+from kafka_jupyter.cli import options, say
 from kafka_jupyter.errors import KafkaJupyterError
 from kafka_jupyter.settings import Settings
 
-Check = Callable[[Settings], Iterator[Finding]]
-CHECKS: tuple[Check, ...] = (
-    checks.python, checks.extras, checks.java, checks.jars, checks.disk, checks.cache,
-    checks_kafka.daemons, checks_kafka.broker, checks_kafka.topics, checks_kafka.round_trip, checks_kafka.workers,
-)  # fmt: skip
+if TYPE_CHECKING:
+    from kafka_jupyter.cli.checks import Finding
 
 
 def add_to(app: typer.Typer) -> None:
@@ -39,14 +36,18 @@ def doctor(
             say.line(f"{finding.level:5} {finding.text}")
             if finding.way_out:
                 say.line(f"      → {finding.way_out}")
-    if any(finding.level == checks.FAIL for finding in findings):
+    if any(finding.level == "fail" for finding in findings):
         raise typer.Exit(1)
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Every finding, in order. A check that breaks is a finding too."""
-    for check in CHECKS:
+    from kafka_jupyter.cli import checks, checks_kafka
+
+    here = (checks.python, checks.extras, checks.java, checks.jars, checks.disk, checks.cache)
+    there = (checks_kafka.daemons, checks_kafka.broker, checks_kafka.topics, checks_kafka.round_trip, checks_kafka.workers)
+    for check in (*here, *there):
         try:
             yield from check(settings)
         except KafkaJupyterError as error:
-            yield Finding(checks.FAIL, str(error))
+            yield checks.Finding(checks.FAIL, str(error))

@@ -7,8 +7,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
 
 def line(text: str = "") -> None:
@@ -21,6 +19,9 @@ def json(value: object) -> None:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Columns as wide as they need on a terminal, never cut where the output goes into a file or a pipe."""
+    from rich.console import Console  # late, like all that --help does not need
+    from rich.table import Table
+
     shown = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
     for column in columns:
         shown.add_column(column, overflow="fold")
@@ -40,6 +41,8 @@ def plain(cell: object) -> str:
 @contextlib.contextmanager
 def progress() -> Iterator[Callable[[str, float | None], None]]:
     """A Progress that moves on a terminal's stderr, and writes each new step once where stderr is a file."""
+    from rich.console import Console
+
     console = Console(stderr=True, highlight=False, markup=False)
     if not console.is_terminal:
         told: set[str] = set()

@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import datetime
 from collections.abc import Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kafka_jupyter.brokers import local
-from kafka_jupyter.brokers.kafka import Cluster
-from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.cli import options, say
 from kafka_jupyter.settings import env_name
-from kafka_jupyter.store import Store, open_store
+
+if TYPE_CHECKING:
+    from kafka_jupyter.store import Store
 
 app = typer.Typer(name="store", help="List and delete stored artifacts.", no_args_is_help=True)
 
@@ -64,6 +63,11 @@ def remove(
 
 @contextlib.contextmanager
 def _opened(profile: str | None, servers: str | None, prefix: str | None, store: str | None) -> Iterator[Store]:
+    from kafka_jupyter.brokers import local
+    from kafka_jupyter.brokers.kafka import Cluster
+    from kafka_jupyter.brokers.log import Log
+    from kafka_jupyter.store import open_store
+
     settings = local.resolve(options.settings_from(profile, servers, prefix, store=store))
     with contextlib.closing(Log.open(Cluster(settings))) as log, contextlib.closing(open_store(settings, log)) as opened:
         yield opened

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kafka_jupyter.brokers import local, topics
-from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.cli import options, say
 from kafka_jupyter.settings import env_name
+
+if TYPE_CHECKING:
+    from kafka_jupyter.brokers.kafka import Cluster
 
 app = typer.Typer(name="topics", help="Create and check the topics.", no_args_is_help=True)
 
@@ -35,6 +37,8 @@ def init(
 
     Example: kafka-jupyter topics init --bootstrap-servers kafka.example.org:9092 --topic-prefix team1.
     """
+    from kafka_jupyter.brokers import topics
+
     cluster = _cluster(profile, servers, prefix, partitions, replication, keep_days)
     created, differences = topics.init(cluster)
     for name in created:
@@ -55,19 +59,25 @@ def check(
 
     Example: kafka-jupyter topics check --profile team1
     """
+    from kafka_jupyter.brokers import topics
+
     _tell(topics.check(_cluster(profile, servers, prefix, partitions, replication, keep_days)), "all topics are as they should be")
 
 
 def _cluster(
     profile: str | None, servers: str | None, prefix: str | None, partitions: int | None, replication: int | None, keep_days: float | None
 ) -> Cluster:
+    from kafka_jupyter.brokers import local
+    from kafka_jupyter.brokers.kafka import Cluster
+
     settings = options.settings_from(profile, servers, prefix, partitions=partitions, replication=replication, keep_days=keep_days)
     return Cluster(local.resolve(settings))
 
 
-def _tell(differences: list[topics.Difference], fine: str) -> None:
-    for difference in differences:
-        say.line(str(difference))
-    if differences:
+def _tell(differences: Iterable[object], fine: str) -> None:
+    told = [str(difference) for difference in differences]
+    for text in told:
+        say.line(text)
+    if told:
         raise typer.Exit(1)
     say.line(fine)
