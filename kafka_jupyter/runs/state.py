@@ -1,4 +1,4 @@
-"""RunState and `apply`: a run is a fold over its `run_control` records in log order (design §2.2). The rules are wire format.
+"""`apply`: a run is a fold over its `run_control` records in log order (design §2.2). The rules are wire format.
 
     RunState = fold(apply, records in log order)
 
@@ -8,7 +8,6 @@ dropped its record.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from typing import Any
 
@@ -16,144 +15,17 @@ import msgspec
 
 from kafka_jupyter.protocol import control
 from kafka_jupyter.protocol.topics import DAY_MS
+from kafka_jupyter.runs.values import TERMINAL, WAITING, Attempt, Placed, RunState, Start, State, Wish
+
+__all__ = [
+    "TERMINAL", "WAITING", "Attempt", "Placed", "RunState", "Start", "State", "Wish", "apply", "mark_newer",
+]  # fmt: skip
 
 FAILURES_IN_ROW = 3  # Failed-retryable without progress → DEAD (rule 7)
 EXPIRIES_IN_ROW = 6  # Expired without progress → DEAD
 COUNTED_ATTEMPTS = 20  # attempts that ended in Failed-retryable, Expired or Released("unfit") → DEAD
 TOO_OLD_MARGIN_DAYS = 2.0  # a run is ended this long before retention takes its first records
 DEFAULT_KEEP_DAYS = 30.0  # for a run whose Submitted nobody has seen
-
-
-class State(enum.StrEnum):
-    QUEUED = "QUEUED"
-    CLAIMED = "CLAIMED"
-    RUNNING = "RUNNING"
-    PAUSING = "PAUSING"
-    PAUSED = "PAUSED"
-    STOPPING = "STOPPING"
-    CANCELLING = "CANCELLING"
-    LOST = "LOST"
-    RETRYING = "RETRYING"
-    SUCCEEDED = "SUCCEEDED"
-    FAILED = "FAILED"
-    CANCELLED = "CANCELLED"
-    DEAD = "DEAD"
-
-
-class Wish(enum.StrEnum):
-    """What people want of the run. Stop gives way only to cancel; cancel is final."""
-
-    RUN = "run"
-    PAUSE = "pause"
-    STOP = "stop"
-    CANCEL = "cancel"
-
-
-TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED, State.DEAD})
-WAITING = frozenset({State.QUEUED, State.LOST, State.RETRYING})  # what a free slot may claim
-ACTIVE = frozenset(State) - TERMINAL
-
-
-class Placed(msgspec.Struct, frozen=True):
-    """A record where the log has it: offset in its partition of `run_control`, append time in ms."""
-
-    record: control.Record
-    offset: int
-    time_ms: int
-
-
-# What can be the record that ended a run; a union, so that a snapshot of a RunState can be read again.
-EndRecord = (
-    control.Succeeded
-    | control.Failed
-    | control.Cancelled
-    | control.Released
-    | control.Expired
-    | control.TooOld
-    | control.CancelRequested
-    | control.StopRequested
-)
-
-
-class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The open attempt: its winner, how far it is, and its last accepted record."""
-
-    n: int
-    worker: str
-    nonce: str
-    claimed_ms: int
-    last: int  # offset of its last accepted record: what Expired must name (rule 6)
-    last_ms: int
-    started: bool = False
-    epoch: int = 0
-    step: int = 0
-
-
-class Start(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where an attempt resumed (rule 10): its rows count from here, those of earlier attempts up to here."""
-
-    n: int
-    worker: str
-    nonce: str
-    epoch: int = 0
-    step: int = 0
-    log_offset: int = 0
-    device: str = ""
-    host: str = ""
-    at_ms: int = 0
-    offset: int = -1  # of its Started: rows read before it was known are shown from here on
-
-    @property
-    def place(self) -> tuple[int, int]:
-        return (self.epoch, self.step)
-
-
-class RunState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """All that is known of one run. Times are append times in ms, offsets those of the run's `run_control` partition."""
-
-    run_id: str
-    state: State = State.QUEUED
-    wish: Wish = Wish.RUN
-    upto: int = -1  # last record folded in; older ones are ignored
-    first_ms: int = 0
-    submitted: control.Submitted | None = None
-    submitted_ms: int | None = None
-    task: control.TaskPlace | None = None
-    last_n: int = 0  # number of the last attempt
-    open: Attempt | None = None
-    starts: tuple[Start, ...] = ()
-    failures_in_row: int = 0
-    expiries_in_row: int = 0
-    counted_attempts: int = 0
-    unfit: tuple[str, ...] = ()  # workers that released the run as unfit: they do not claim it again
-    progress: tuple[int, int] | None = None
-    checkpoints: tuple[control.Checkpointed, ...] = ()  # the last two accepted
-    known_requests: tuple[str, ...] = ()
-    settings: tuple[control.SettingsRequested, ...] = ()
-    applied: tuple[str, ...] = ()
-    last_failure: control.Failed | None = None
-    last_release: control.Released | None = None
-    end: EndRecord | None = None  # the record that ended the run
-    end_ms: int | None = None
-    end_offset: int | None = None
-    ended_by: str = ""  # who asked for the cancel or stop
-    dropped: int = 0
-    newer: bool = False  # holds a record of a newer version: read-only for this reader (rule 12)
-
-    @property
-    def terminal(self) -> bool:
-        return self.state in TERMINAL
-
-    @property
-    def claimable(self) -> bool:
-        """A Claimed(last_n + 1) would win now."""
-        return self.open is None and self.state in WAITING and self.wish in (Wish.RUN, Wish.STOP) and not self.newer
-
-    @property
-    def log_end(self) -> int | None:
-        """Offset of the run's last row in `training_log`, where the record that ended it says so."""
-        return getattr(self.end, "log_end", None)
-
 
 Rule = Callable[[RunState, Placed], RunState | None]
 
@@ -232,6 +104,12 @@ def _of_winner(rule: Callable[[RunState, Placed, Attempt], RunState]) -> Rule:
     return checked
 
 
+def _moved(attempt: Attempt, place: tuple[int, int]) -> Attempt:
+    """An attempt only moves forward: a record that comes late or twice does not set it back."""
+    epoch, step = max(place, (attempt.epoch, attempt.step))
+    return msgspec.structs.replace(attempt, epoch=epoch, step=step)
+
+
 def _started(state: RunState, placed: Placed, attempt: Attempt) -> RunState:
     record = placed.record
     assert isinstance(record, control.Started)
@@ -249,22 +127,24 @@ def _started(state: RunState, placed: Placed, attempt: Attempt) -> RunState:
         at_ms=placed.time_ms,
         offset=placed.offset,
     )
-    attempt = msgspec.structs.replace(attempt, started=True, epoch=record.epoch, step=record.step)
+    attempt = _moved(msgspec.structs.replace(attempt, started=True), start.place)
     return _with(state, open=attempt, state=_shown(state.wish, attempt), starts=(*state.starts, start))
 
 
 def _heartbeat(state: RunState, placed: Placed, attempt: Attempt) -> RunState:
     record = placed.record
     assert isinstance(record, control.Heartbeat)
-    return _with(state, open=msgspec.structs.replace(attempt, epoch=record.epoch, step=record.step))
+    return _with(state, open=_moved(attempt, (record.epoch, record.step)))
 
 
 def _checkpointed(state: RunState, placed: Placed, attempt: Attempt) -> RunState:
     record = placed.record
     assert isinstance(record, control.Checkpointed)
     place = (record.epoch, record.step)
-    attempt = msgspec.structs.replace(attempt, epoch=record.epoch, step=record.step)
-    state = _with(state, open=attempt, checkpoints=(*state.checkpoints, record)[-2:])
+    state = _with(state, open=_moved(attempt, place))
+    last = state.checkpoints[-1] if state.checkpoints else None
+    if last is None or (record.n, place) > (last.n, (last.epoch, last.step)):  # else a copy, it must not push out the one before
+        state = _with(state, checkpoints=(*state.checkpoints, record)[-2:])
     if state.progress is not None and place <= state.progress:
         return state
     return _with(state, progress=place, failures_in_row=0, expiries_in_row=0)
