@@ -35,6 +35,7 @@ KafkaJupyterError
     ├── RunNotFound
     ├── RunAmbiguous
     ├── NotYourRun
+    ├── RunEnded
     ├── RunPending
     ├── RunFailed
     │   └── ModelMismatch
@@ -219,6 +220,10 @@ class RunAmbiguous(RunError):
 
 class NotYourRun(RunError):
     """Run {run_id} belongs to {owner}. Write its whole id and --force if you mean it."""
+
+
+class RunEnded(RunError):
+    """Run {run_id} is over ({state})."""
 
 
 class RunPending(RunError):

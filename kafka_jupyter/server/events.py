@@ -1,0 +1,45 @@
+"""The events of the stream as bytes (docs/architecture.md lists them)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from kafka_jupyter.protocol.rows import LogLine, Row, RowBatch
+
+HEARTBEAT = b": \n\n"
+RESET = b"event: reset\ndata: {}\n"
+BYE = b"event: bye\ndata: {}\n\n"
+_encoder = msgspec.json.Encoder()
+
+
+@dataclasses.dataclass(slots=True)
+class Event:
+    """`body` ends behind its data line. Without `id` a client that is cut off behind it resumes as if it had not come."""
+
+    body: bytes
+    id: str = ""
+
+    def __bytes__(self) -> bytes:
+        return self.body + (f"id: {self.id}\n\n".encode() if self.id else b"\n")
+
+
+def body(kind: str, data: Any) -> bytes:
+    # JSON has no raw line breaks, so one `data:` line holds it whatever text is in it.
+    return b"event: %b\ndata: %b\n" % (kind.encode(), _encoder.encode(data))
+
+
+def bodies(batch: RowBatch, rows: Iterable[Row]) -> tuple[bytes, ...]:
+    """The events of one record of `training_log`: `metrics`, then `log`."""
+    lines: list[Row] = []
+    metrics: list[Row] = []
+    for row in rows:
+        (lines if isinstance(row, LogLine) else metrics).append(row)
+    return tuple(
+        body(kind, {"run_id": batch.run_id, "attempt": batch.n, "rows": chosen})
+        for kind, chosen in (("metrics", metrics), ("log", lines))
+        if chosen
+    )

@@ -1,0 +1,191 @@
+"""The routes under `<base_url>/kafka-jupyter/`. A handler checks who asks and what for; the manager answers."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, cast
+
+import msgspec
+from jupyter_server.auth.decorator import authorized
+from jupyter_server.base.handlers import APIHandler
+from tornado import web
+
+from kafka_jupyter.errors import BrokerError, KafkaJupyterError, RunEnded, RunNotFound
+from kafka_jupyter.protocol import ids
+from kafka_jupyter.runs.state import State
+from kafka_jupyter.server.manager import REQUESTS, Manager, RunFilter
+from kafka_jupyter.server.sse import Stream
+
+RESOURCE = "kafka_jupyter"
+MANAGER = "kafka_jupyter_manager"  # in the web application's settings
+PAGE, PAGE_LIMIT = 50, 500  # runs in one answer
+FOLLOWED_LIMIT = 200  # runs that one stream may name
+REASON_LIMIT = 500  # characters
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+_STATUS: tuple[tuple[type[KafkaJupyterError], int], ...] = ((RunNotFound, 404), (RunEnded, 409), (BrokerError, 503))
+
+
+Verb = TypeVar("Verb", bound=Callable[..., Awaitable[None]])
+
+
+def guarded(action: str) -> Callable[[Verb], Verb]:
+    """For a handler's verb: who asks is known, may do this, and is no other site's page (jupyter_server itself looks at GETs only here)."""
+
+    def guard(verb: Verb) -> Verb:
+        @functools.wraps(verb)
+        async def checked(self: Handler, *args: str) -> None:
+            self.check_xsrf_cookie()
+            await verb(self, *args)
+
+        # Both named: left out, jupyter_server 2.21.1 remembers those of the first handler that it meets.
+        allowed: Any = authorized(action=action, resource=RESOURCE)(checked)
+        return cast(Verb, web.authenticated(allowed))
+
+    return guard
+
+
+class Handler(APIHandler):
+    """Errors become JSON `{"message": …}`; they are never put into the HTTP reason, where a line break would split the answer."""
+
+    _track_activity = False  # an open page asks by itself: that must not keep an idle server alive
+
+    async def prepare(self) -> None:  # type: ignore[override]  # as APIHandler's own
+        if "token" in self.request.query_arguments:
+            raise web.HTTPError(403, "A token in a URL ends up in logs and histories: send it in the Authorization header.")
+        await super().prepare()
+
+    @property
+    def manager(self) -> Manager:
+        found: Manager = self.settings[MANAGER]
+        return found
+
+    async def answer(self, made: Awaitable[Any], status: int = 200) -> None:
+        try:
+            body = await made
+        except KafkaJupyterError as error:
+            self.refuse(error)
+        else:
+            self.set_status(status)
+            self.finish(body if isinstance(body, bytes) else msgspec.json.encode(body))
+
+    def refuse(self, error: KafkaJupyterError) -> None:
+        self.set_status(next((status for kind, status in _STATUS if isinstance(error, kind)), 500))
+        self.finish(msgspec.json.encode({"message": str(error), "error": type(error).__name__}))
+
+    def number(self, name: str, default: int, low: int, high: int) -> int:
+        text = self.get_query_argument(name, str(default))
+        if not (text.isascii() and text.isdigit() and len(text) < 10 and low <= int(text) <= high):
+            raise web.HTTPError(400, f"{name} must be a number from {low} to {high}")
+        return int(text)
+
+    def run_ids(self, text: str) -> frozenset[str]:
+        names = frozenset(filter(None, text.split(",")))
+        if len(names) > FOLLOWED_LIMIT or not all(map(ids.RUN_ID.match, names)):
+            raise web.HTTPError(400, f"runs must be at most {FOLLOWED_LIMIT} run ids, with commas between them")
+        return names
+
+
+class RunsHandler(Handler):
+    @guarded("read")
+    async def get(self) -> None:
+        states = frozenset(filter(None, self.get_query_argument("state", "").upper().split(",")))
+        if not states <= set(State):
+            raise web.HTTPError(400, f"state must be of {', '.join(State)}")
+        name, owner, text = (self.get_query_argument(key, "") for key in ("name", "owner", "q"))
+        limit, offset = self.number("limit", PAGE, 1, PAGE_LIMIT), self.number("offset", 0, 0, 10**8)
+        await self.answer(self.manager.runs(RunFilter(states, name, owner, text), limit, offset))
+
+
+class RunHandler(Handler):
+    @guarded("read")
+    async def get(self, run_id: str) -> None:
+        await self.answer(self.manager.run(_checked(run_id)))
+
+
+class RequestHandler(Handler):
+    """The body may be empty, or `{"reason": "…", "request_id": "…"}`; the same id asked twice is one request."""
+
+    _track_activity = True
+
+    @guarded("write")
+    async def post(self, run_id: str, kind: str) -> None:
+        reason, request_id = _asked(self.request.body)
+        user = self.current_user
+        by = str(user.name or user.username)
+        await self.answer(self.manager.request(kind, _checked(run_id), request_id, by, reason), 202)
+
+
+class WorkersHandler(Handler):
+    @guarded("read")
+    async def get(self) -> None:
+        await self.answer(self.manager.workers())
+
+
+class HealthHandler(Handler):
+    @guarded("read")
+    async def get(self) -> None:
+        await self.answer(self.manager.health())
+
+
+class EventsHandler(Handler):
+    """`runs=a,b`: only those. `Last-Event-ID`, or `cursor`, resumes."""
+
+    _stream: Stream | None = None
+
+    @guarded("read")
+    async def get(self) -> None:
+        only = self.run_ids(self.get_query_argument("runs")) if "runs" in self.request.query_arguments else None
+        cursor = self.request.headers.get("Last-Event-ID") or self.get_query_argument("cursor", "")
+        try:
+            session = await self.manager.session()
+            if session.hub.streams >= self.manager.limits.streams:
+                raise BrokerError("Too many pages are open on this server.")
+            joined = await session.join(only, cursor)
+        except KafkaJupyterError as error:
+            return self.refuse(error)
+        try:
+            self._stream = Stream(self, joined, self.manager.limits)
+            await self._stream.run()
+        finally:
+            session.leave(joined)
+
+    def on_connection_close(self) -> None:
+        if self._stream is not None:
+            self._stream.client_left()
+
+
+def _checked(run_id: str) -> str:
+    if not ids.RUN_ID.match(run_id):
+        raise web.HTTPError(400, "That is not a run id: lower-case letters, digits and dashes, at most 80")
+    return run_id
+
+
+def _asked(body: bytes) -> tuple[str, str]:
+    """(reason, request id) of a request's body. Raises 400."""
+    try:
+        data = json.loads(body.decode()) if body.strip() else {}
+    except ValueError as error:
+        raise web.HTTPError(400, "The body is not JSON") from error
+    reason, request_id = (
+        (data.get("reason", ""), data.get("request_id") or ids.new_request_id()) if isinstance(data, dict) else (None, None)
+    )
+    if not isinstance(reason, str) or len(reason) > REASON_LIMIT:
+        raise web.HTTPError(400, f"The body must be an object; its reason a text of at most {REASON_LIMIT} characters")
+    if not isinstance(request_id, str) or not _REQUEST_ID.match(request_id):
+        raise web.HTTPError(400, "request_id must be letters, digits, '_' or '-', at most 64")
+    return reason, request_id
+
+
+def routes() -> list[tuple[str, type[Handler]]]:
+    root = "/kafka-jupyter"
+    return [
+        (rf"{root}/runs", RunsHandler),
+        (rf"{root}/runs/([^/]+)", RunHandler),
+        (rf"{root}/runs/([^/]+)/({'|'.join(REQUESTS)})", RequestHandler),
+        (rf"{root}/workers", WorkersHandler),
+        (rf"{root}/health", HealthHandler),
+        (rf"{root}/events", EventsHandler),
+    ]

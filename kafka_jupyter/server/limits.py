@@ -1,0 +1,22 @@
+"""How long streams wait and how much is kept for them: each with its unit and reason."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    heartbeat_s: float = 10.0  # a comment in a silent stream: proxies close what is silent for longer
+    stall_s: float = 20.0  # a client that takes nothing for so long is closed; it resumes where it was
+    pulse_s: float = 2.0  # queue places and Kafka's health are looked at so often while somebody listens
+    catch_up_s: float = 5.0  # a cursor may be so far ahead of our reader before it counts as foreign
+    goodbye_s: float = 2.0  # streams have so long to say `bye` at shutdown
+    retry_ms: int = 2000  # what a client is told to wait before it connects again
+    ring_records: int = 20_000  # records of `training_log` kept in memory for streams; who is further behind reads Kafka
+    ring_bytes: int = 16 << 20
+    replay_records: int = 50_000  # a cursor further back than this is answered with `reset`
+    batch_bytes: int = 128 << 10  # of rows that one turn of a stream takes
+    batch_runs: int = 500
+    chunk_bytes: int = 64 << 10  # written at once; a client holds at most this much of our memory
+    streams: int = 200  # at once

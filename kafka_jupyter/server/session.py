@@ -1,0 +1,221 @@
+"""Session: one Kafka as the server sees it, opened once for all requests: log, follower, hub."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from typing import Any, TypeVar
+
+import msgspec
+
+from kafka_jupyter.brokers import local
+from kafka_jupyter.brokers.admin import Admin
+from kafka_jupyter.brokers.follow import Follower
+from kafka_jupyter.brokers.kafka import Cluster, Reader
+from kafka_jupyter.brokers.log import Log
+from kafka_jupyter.errors import BrokerError, BrokerUnreachable, OffsetGone
+from kafka_jupyter.protocol import control, topics
+from kafka_jupyter.protocol.cursor import Cursor, tag_of
+from kafka_jupyter.runs import view
+from kafka_jupyter.runs.state import RunState
+from kafka_jupyter.server import replay
+from kafka_jupyter.server.cards import cards
+from kafka_jupyter.server.events import Event
+from kafka_jupyter.server.hub import Hub, Subscriber
+from kafka_jupyter.server.limits import Limits
+from kafka_jupyter.settings import Settings
+
+FOLLOW_TIMEOUT_S = 30.0  # the first request waits so long until the log has been read
+PING_TIMEOUT_S = 2.0
+LAST_ROWS_S = 5.0  # `whole` waits so long for the rows of a run that has just ended
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass
+class Joined:
+    """A stream at its beginning. `missed` is sent after the states, then what `hub.take` gives."""
+
+    hub: Hub
+    subscriber: Subscriber
+    missed: Iterator[Event]
+    reset: bool
+
+
+class Session:
+    """Made by `open`, which blocks; the coroutines run on `loop`, waiting for Kafka goes to `executor`."""
+
+    def __init__(self, settings: Settings, log: Log, follower: Follower, hub: Hub, executor: Executor, limits: Limits) -> None:
+        self.settings, self.log, self.follower, self.hub = settings, log, follower, hub
+        self.servers = log.cluster.servers
+        self._limits, self._executor = limits, executor
+        self._pulse: asyncio.Task[None] | None = None
+        self._pinging: Reader | None = None
+        self._asking = threading.Lock()
+
+    @classmethod
+    def open(cls, settings: Settings, loop: asyncio.AbstractEventLoop, executor: Executor, limits: Limits) -> Session:
+        """Raises BrokerError."""
+        if not settings.bootstrap_servers and local.endpoint(settings) is None:
+            raise BrokerUnreachable("No Kafka is running here and none is configured. `kafka-jupyter up` starts a local one.")
+        cluster = Cluster(local.resolve(settings))
+        log = Log.open(cluster)
+        follower = Follower(log)
+        try:
+            tag = tag_of(Admin(cluster).info().cluster_id, settings.topic_prefix)
+            follower.start(FOLLOW_TIMEOUT_S)
+            return cls(settings, log, follower, Hub(follower, loop, limits, tag), executor, limits)
+        except BaseException:
+            follower.close()
+            log.close()
+            raise
+
+    @property
+    def usable(self) -> bool:
+        return self.follower.alive and not self.hub.closed
+
+    def moved(self) -> bool:
+        """Whether the local Kafka listens somewhere else by now. Looks at a file and a process."""
+        if self.settings.bootstrap_servers:
+            return False
+        found = local.endpoint(self.settings)
+        return found is not None and found.servers != self.servers
+
+    def end_streams(self, over: bool) -> None:
+        """On the loop. `over`: for good, they say `bye`."""
+        if self._pulse is not None:
+            self._pulse.cancel()
+            self._pulse = None
+        self.hub.close(over)
+
+    def close(self) -> None:
+        """Blocks for some seconds at most."""
+        self.follower.close()
+        self.log.close()
+        if self._pinging is not None:
+            self._pinging.close()
+
+    # --- answers
+
+    def cards(self, states: list[RunState]) -> list[dict[str, Any]]:
+        return cards(self.follower, states)
+
+    async def whole(self, run_id: str) -> bytes:
+        """State, rows and cursor of a run that is known, as JSON; they belong together."""
+        return await self._in_thread(functools.partial(self._whole, run_id))
+
+    def _whole(self, run_id: str) -> bytes:
+        follower = self.follower
+        follower.wait(lambda: follower.has_all_rows(run_id), LAST_ROWS_S)
+        follower.history(run_id)  # reads what is no longer in memory
+        with follower.still():
+            state = follower.state(run_id)
+            assert state is not None
+            (card,), history, here = self.cards([state]), follower.history(run_id), self.hub.here()
+        rows = [view.row_json(attempt, row) for attempt, row in history.rows]
+        return msgspec.json.encode({"run": card, "rows": rows, "cursor": str(here)})
+
+    async def append(self, record: control.Record) -> None:
+        """Returns when the record is acked. Raises DeliveryUnknown, BrokerError."""
+        await self._in_thread(functools.partial(self.log.write_control, record))
+
+    async def lag(self) -> int:
+        """How many records we have not read. Raises BrokerError when no broker answers."""
+        return await self._in_thread(self._lag)
+
+    # --- streams
+
+    async def join(self, only: frozenset[str] | None, text: str) -> Joined:
+        """A stream from the cursor `text`, from now on if that is empty. Raises BrokerError if Kafka is needed and away."""
+        cursor = await self._usable_cursor(text) if text else None
+        if cursor is not None:
+            subscriber, missed = self.hub.join(only, cursor)
+            assert missed is not None
+            try:
+                events = missed.events_with(await self._older(missed))
+                self._start_pulse()
+                return Joined(self.hub, subscriber, events, reset=False)
+            except OffsetGone:
+                self.hub.leave(subscriber)
+            except BaseException:
+                self.hub.leave(subscriber)
+                raise
+        subscriber, _ = self.hub.join(only, None)
+        self._start_pulse()
+        return Joined(self.hub, subscriber, iter(()), reset=bool(text))
+
+    def leave(self, joined: Joined) -> None:
+        self.hub.leave(joined.subscriber)
+        if not self.hub.streams and self._pulse is not None:
+            self._pulse.cancel()
+            self._pulse = None
+
+    async def _usable_cursor(self, text: str) -> Cursor | None:
+        """None if it is none of ours: of another cluster, or ahead of what our reader can reach."""
+        try:
+            cursor = Cursor.parse(text)
+        except ValueError:
+            return None
+        if cursor.tag and cursor.tag != self.hub.tag:
+            return None
+        ours = self.hub.here().offsets
+        if any(place not in ours for place in cursor.offsets):
+            return None
+        deadline = asyncio.get_running_loop().time() + self._limits.catch_up_s
+        while any(at > ours[place] for place, at in cursor.offsets.items()):  # another server's reader was faster
+            if asyncio.get_running_loop().time() > deadline or not self.usable:
+                return None
+            await asyncio.sleep(0.02)
+            ours = self.hub.here().offsets
+        return cursor
+
+    async def _older(self, missed: replay.Missed) -> list[Any]:
+        """What is only in Kafka. Raises OffsetGone if it is gone, or too much."""
+        ranges = missed.ranges()
+        if sum(end - first for first, end in ranges.values()) > self._limits.replay_records:
+            raise OffsetGone(topic=topics.TRAINING_LOG)
+        return await self._in_thread(functools.partial(replay.read, self.log, ranges, missed.starts)) if ranges else []
+
+    # --- while somebody listens
+
+    def _start_pulse(self) -> None:
+        if self._pulse is None and not self.hub.closed:
+            self._pulse = asyncio.get_running_loop().create_task(self._beat(), name="kafka_jupyter-pulse")
+
+    async def _beat(self) -> None:
+        was = ""
+        while True:
+            await asyncio.sleep(self._limits.pulse_s)
+            self.hub.look_at_queue()
+            trouble, moved = await self._in_thread(self._ping)
+            if moved or not self.follower.alive:
+                self.hub.close(over=False)
+                return
+            if trouble != was:
+                was = trouble
+                self.hub.set_health(not trouble, trouble)
+
+    def _ping(self) -> tuple[str, bool]:
+        try:
+            self._bounds(self.log.topics.all_places(topics.RUN_CONTROL)[0])
+        except BrokerError as error:
+            return str(error), self.moved()
+        return "", False
+
+    def _lag(self) -> int:
+        places = [place for base in (topics.RUN_CONTROL, topics.TRAINING_LOG) for place in self.log.topics.all_places(base)]
+        return sum(max(0, self._bounds(place)[1] - self.follower.position(place)) for place in places)
+
+    def _bounds(self, place: tuple[str, int]) -> tuple[int, int]:
+        """With a reader of its own: the follower's is busy."""
+        with self._asking:
+            if self._pinging is None:
+                self._pinging = Reader(self.log.cluster)
+            return self._pinging.bounds(place, PING_TIMEOUT_S)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
