@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kafka_jupyter.models.capture import CapturedFit
 
 NO_FIT = (
-    "no Keras `fit` was called here, so nothing was sent. Only Keras 3 is captured: a `fit` of tf_keras (Keras 2) or scikit-learn "
+    "No Keras `fit` was called here, so nothing was sent. Only Keras 3 is captured: a `fit` of tf_keras (Keras 2) or scikit-learn "
     "runs in the kernel as always."
 )
 
@@ -196,4 +196,4 @@ def _same(state: RunState, name: str, owner: str, digest: str) -> bool:
 
 
 def no_fit() -> errors.CaptureError:
-    return errors.CaptureError(NO_FIT[0].upper() + NO_FIT[1:])
+    return errors.CaptureError(NO_FIT)

@@ -140,6 +140,10 @@ def known(settings: Settings) -> Connection | None:
     return _open.get(_key(settings)) if settings.bootstrap_servers else None
 
 
+def opened() -> list[Connection]:
+    return list(_open.values())
+
+
 def disconnect(connection: Connection) -> None:
     """Closes it for everybody in this process; the next use opens a new one."""
     with _lock:
@@ -161,7 +165,7 @@ def _key(settings: Settings) -> Key:
 
 
 def _close_all() -> None:
-    for connection in list(_open.values()):
+    for connection in opened():
         connection.close()
 
 

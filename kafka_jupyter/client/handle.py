@@ -72,6 +72,12 @@ class TrainingRun:
         return self.state in TERMINAL
 
     @property
+    def complete(self) -> bool:
+        """Whether it has ended and its last row is here."""
+        follower = self._client.peek()
+        return self.ended and follower is not None and follower.has_all_rows(self.id)
+
+    @property
     def metrics(self) -> Metrics:
         """Of the last epoch that has ended; while the first one runs, of its last batches."""
         return words.newest_metrics(self._known(), self._rows_here())
