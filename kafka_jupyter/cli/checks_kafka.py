@@ -32,7 +32,8 @@ def daemons(settings: Settings) -> Iterator[Finding]:
 
 
 def broker(settings: Settings) -> Iterator[Finding]:
-    servers = _servers(settings)
+    running = local.endpoint(settings)
+    servers = settings.bootstrap_servers or (running.servers if running else "")
     if not servers:
         yield Finding(
             FAIL, "no Kafka: none is configured and no local one runs", "kafka-jupyter up, or set KAFKA_JUPYTER_BOOTSTRAP_SERVERS"
@@ -51,10 +52,7 @@ def broker(settings: Settings) -> Iterator[Finding]:
 
 
 def topics(settings: Settings) -> Iterator[Finding]:
-    cluster = _cluster(settings)
-    if cluster is None:
-        return
-    differences = broker_topics.check(cluster)
+    differences = broker_topics.check(Cluster(settings))
     for difference in differences:
         missing = difference.what == "missing"
         yield Finding(FAIL if missing else WARN, str(difference), "kafka-jupyter topics init" if missing else "change it, or set the twin")
@@ -64,10 +62,7 @@ def topics(settings: Settings) -> Iterator[Finding]:
 
 def round_trip(settings: Settings) -> Iterator[Finding]:
     """A record there and back: a tombstone of a worker that never was, which nobody minds."""
-    cluster = _cluster(settings)
-    if cluster is None:
-        return
-    with contextlib.closing(Log.open(cluster)) as log:
+    with contextlib.closing(Log.open(Cluster(settings))) as log:
         key = f"doctor-{secrets.token_hex(4)}"
         place = log.topics.place(spec.WORKER_STATE, key)
         log.producer.write(*place, key.encode(), None)  # the first one also opens connections
@@ -86,8 +81,6 @@ def round_trip(settings: Settings) -> Iterator[Finding]:
 
 
 def workers(settings: Settings) -> Iterator[Finding]:
-    if _cluster(settings) is None:
-        return
     from kafka_jupyter.client import Client
 
     with contextlib.closing(Client(settings)) as client:
@@ -104,21 +97,3 @@ def workers(settings: Settings) -> Iterator[Finding]:
             yield Finding(WARN, f"{text}; here it is {ours}", f"install the same: pip install keras=={ours}")
         else:
             yield Finding(OK, text)
-
-
-def _servers(settings: Settings) -> str:
-    running = local.endpoint(settings)
-    return settings.bootstrap_servers or (running.servers if running else "")
-
-
-def _cluster(settings: Settings) -> Cluster | None:
-    """The cluster if it answers: what it has to say has been said by `broker`."""
-    servers = _servers(settings)
-    if not servers:
-        return None
-    cluster = Cluster(settings.replace(bootstrap_servers=servers))
-    try:
-        Admin(cluster).info()
-    except BrokerError:
-        return None
-    return cluster

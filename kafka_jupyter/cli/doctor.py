@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import typer
@@ -41,13 +41,24 @@ def doctor(
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Every finding, in order. A check that breaks is a finding too."""
+    """Every finding, in order. What needs Kafka is looked at only if it answers; a check that breaks is a finding too."""
+    from kafka_jupyter.brokers import local
     from kafka_jupyter.cli import checks, checks_kafka
 
-    here = (checks.python, checks.extras, checks.java, checks.jars, checks.disk, checks.cache)
-    there = (checks_kafka.daemons, checks_kafka.broker, checks_kafka.topics, checks_kafka.round_trip, checks_kafka.workers)
-    for check in (*here, *there):
-        try:
-            yield from check(settings)
-        except KafkaJupyterError as error:
-            yield checks.Finding(checks.FAIL, str(error))
+    for check in (checks.python, checks.extras, checks.java, checks.jars, checks.disk, checks.cache, checks_kafka.daemons):
+        yield from _tried(check, settings)
+    found = list(checks_kafka.broker(settings))
+    yield from found
+    if all(finding.level == checks.OK for finding in found):
+        reachable = local.resolve(settings)
+        for check in (checks_kafka.topics, checks_kafka.round_trip, checks_kafka.workers):
+            yield from _tried(check, reachable)
+
+
+def _tried(check: Callable[[Settings], Iterator[Finding]], settings: Settings) -> Iterator[Finding]:
+    from kafka_jupyter.cli import checks
+
+    try:
+        yield from check(settings)
+    except KafkaJupyterError as error:
+        yield checks.Finding(checks.FAIL, str(error))

@@ -40,7 +40,7 @@ def list_(
         say.json([{"kind": s.kind, "id": s.id, "name": s.name, "size": s.size, "stored_ms": s.stored_ms} for s in found])
         return
     say.table(("kind", "id", "size", "stored", "name"), [(s.kind, s.id, say.size(s.size), _when(s.stored_ms), s.name) for s in found])
-    say.line(f"{len(found)} artifacts, {say.size(sum(s.size for s in found))}")
+    say.line(f"{len(found)} artifact{'s' * (len(found) != 1)}, {say.size(sum(s.size for s in found))}")
 
 
 @app.command("rm")

@@ -17,7 +17,13 @@ from kafka_jupyter.settings import Settings
 from tests.support.waiting import wait_until
 
 ROOT = pathlib.Path(__file__).parents[2]
-UP = "import sys; from kafka_jupyter.brokers import local; from kafka_jupyter.settings import Settings; print(local.up(Settings.from_env()).servers)"
+UP = "; ".join(
+    (
+        "from kafka_jupyter.brokers import local",
+        "from kafka_jupyter.settings import Settings",
+        "print(local.up(Settings.from_env()).servers)",
+    )
+)
 
 
 @contextlib.contextmanager

@@ -75,7 +75,9 @@ def task_of(model: Any, name: str, rows: int, epochs: int, requirements: Any = N
     )
 
 
-def submit(log: Log, name: str = "digits", rows: int = 256, epochs: int = 3, model: Any = None, task: Task | None = None, **fit: Any) -> Submission:
+def submit(
+    log: Log, name: str = "digits", rows: int = 256, epochs: int = 3, model: Any = None, task: Task | None = None, **fit: Any
+) -> Submission:
     task = task or task_of(model or mlp(), name, rows, epochs, **fit)
     place = log.write_task(task)
     log.write_control(

@@ -1,0 +1,131 @@
+"""`up`, `down`, `status`, `doctor`, `topics`, `store` against a real local Kafka."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from kafka_jupyter.brokers import local
+from kafka_jupyter.brokers.kafka import Cluster
+from kafka_jupyter.brokers.log import Log
+from kafka_jupyter.brokers.topics import Topics
+from kafka_jupyter.errors import ArtifactMissing
+from kafka_jupyter.settings import Settings
+from kafka_jupyter.store import open_store
+from tests.support.cli import cli
+from tests.support.local import environment as child_environment
+from tests.support.local import stopped_at_the_end
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.kafka
+
+
+@pytest.mark.timeout(240)  # a worker loads TensorFlow
+def test_up_starts_kafka_and_a_worker_and_down_stops_them(bare_settings: Settings) -> None:
+    with stopped_at_the_end(bare_settings):
+        done = subprocess.run(
+            [sys.executable, "-m", "kafka_jupyter.cli", "up", "--workers", "1"],
+            env=child_environment(bare_settings), capture_output=True, text=True, timeout=200,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "is ready at 127.0.0.1:" in done.stdout
+        assert "worker local-1: pid" in done.stdout
+        assert "Formatting the data folder (once) …" in done.stderr
+
+        status = json.loads(cli("status", "--json", settings=bare_settings).out)
+        assert status["answers"]
+        assert [(d["name"], d["alive"]) for d in status["background"]] == [("local-1", True)]
+        assert [n["alive"] for n in status["brokers"]] == [True]
+        assert all(os.path.exists(d["log"]) for d in status["brokers"] + status["background"])
+
+        workers = json.loads(cli("workers", "--json", settings=bare_settings).out)
+        assert [w["name"] for w in workers] == ["local-1"]
+        said = cli("doctor", settings=bare_settings)
+        assert said.code == 0, said.out
+        assert "ok    worker local-1 on" in said.out
+
+        assert cli("down", settings=bare_settings).out == "stopped: local-1, node-1\n"
+        assert cli("down", settings=bare_settings).out == "nothing was running\n"
+
+
+def test_status_tells_of_a_killed_broker_and_the_way_out(bare_settings: Settings) -> None:
+    with stopped_at_the_end(bare_settings):
+        found = local.up(bare_settings)
+        assert cli("status", settings=bare_settings).out.startswith(f"The local Kafka runs at {found.servers}")
+        os.kill(found.pids[0], signal.SIGKILL)
+        wait_until(lambda: local.endpoint(bare_settings) is None, "the killed broker still counts as running")
+
+        said = cli("status", settings=bare_settings)
+        assert said.code == 1
+        assert "node-1: ended without `down`" in said.out
+        assert "`kafka-jupyter up` starts what has ended again" in said.out
+        assert found.logs[0] in said.out
+        said = cli("doctor", settings=bare_settings)
+        assert said.code == 1
+        assert "warn  node-1 of the local Kafka has ended" in said.out
+        assert "fail  no Kafka" in said.out
+
+
+def test_doctor_finds_nothing_to_repair_on_a_good_cluster(topics: Topics, settings: Settings) -> None:
+    said = cli("doctor", settings=settings)
+    assert said.code == 0, said.out
+    for text in ("answers: 1 broker", "all 8 topics are as they should be", "a record is acknowledged in", "clock", "no worker is there"):
+        assert text in said.out
+
+
+def test_doctor_names_missing_topics_and_an_unwritable_cache(settings: Settings) -> None:
+    settings.cache_dir.write_text("a file where the folder should be")
+    said = cli("doctor", settings=settings)
+    assert said.code == 1
+    assert f"fail  {settings.topic_prefix}task: missing" in said.out
+    assert "→ kafka-jupyter topics init" in said.out
+    assert f"fail  the cache {settings.cache_dir} cannot be written" in said.out
+
+
+def test_doctor_says_when_nobody_answers(bare_settings: Settings) -> None:
+    said = cli("doctor", settings=bare_settings.replace(bootstrap_servers="127.0.0.1:9"))
+    assert said.code == 1
+    assert "fail  No Kafka broker answered at 127.0.0.1:9" in said.out
+
+
+def test_topics_are_made_checked_and_differences_named(settings: Settings) -> None:
+    assert cli("topics", "check", settings=settings).code == 1
+    said = cli("topics", "init", settings=settings)
+    assert said.code == 0
+    assert f"created {settings.topic_prefix}run_control" in said.out
+    assert cli("topics", "check", settings=settings).out == "all topics are as they should be\n"
+    said = cli("topics", "init", "--partitions", "5", settings=settings)
+    assert said.code == 1
+    assert f"{settings.topic_prefix}task: partitions is 3, should be 5" in said.out
+
+
+def test_the_store_is_listed_and_artifacts_are_deleted(topics: Topics, settings: Settings) -> None:
+    with contextlib.closing(Log(Cluster(settings), topics)) as log, contextlib.closing(open_store(settings, log)) as store:
+        store.put("weights", 5, iter([b"bytes"]))
+    listed = json.loads(cli("store", "ls", "--json", settings=settings).out)
+    assert [(s["name"], s["size"]) for s in listed] == [("weights", 5)]
+    assert "1 artifact, 5 B" in cli("store", "ls", settings=settings).out
+    assert cli("store", "rm", listed[0]["id"], settings=settings).out == f"deleted {listed[0]['id']}\n"
+    assert json.loads(cli("store", "ls", "--json", settings=settings).out) == []
+    assert isinstance(cli("store", "rm", listed[0]["id"], settings=settings).error, ArtifactMissing)
+
+
+def test_a_lab_is_started_beside_it_and_stopped_with_it(bare_settings: Settings) -> None:
+    env = child_environment(bare_settings)
+    with stopped_at_the_end(bare_settings):
+        done = subprocess.run([sys.executable, "-m", "kafka_jupyter.cli", "up", "--lab"], env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "JupyterLab: http://localhost:" in done.stdout
+        assert "/lab?token=" in done.stdout
+        assert set(local.down(bare_settings)) == {"lab", "node-1"}
+
+
+def test_settings_of_the_command_line_win_over_the_environment(kafka: local.Endpoint, settings: Settings) -> None:
+    said = cli("topics", "init", "--bootstrap-servers", kafka.servers, settings=settings.replace(bootstrap_servers="127.0.0.1:9"))
+    assert said.code == 0, said.error

@@ -1,0 +1,104 @@
+"""The command line as a person meets it: help, usage errors, named errors."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import typer.main
+
+from kafka_jupyter import __version__
+from kafka_jupyter.cli import say
+from kafka_jupyter.cli.app import app
+from kafka_jupyter.settings import Settings
+from tests.support.cli import cli
+from tests.support.local import environment
+
+MUST_BE_TYPED = {"--delete-data", "--force", "--help"}  # what destroys must not come from an environment somebody forgot
+
+
+def commands() -> Iterator[tuple[str, ...]]:
+    group = typer.main.get_command(app)
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        if hasattr(command, "commands"):
+            yield from ((name, inner) for inner in command.commands)
+        else:
+            yield (name,)
+
+
+@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
+def test_help_shows_an_example(words: tuple[str, ...]) -> None:
+    said = cli(*words, "--help")
+    assert said.code == 0
+    assert f"Example: kafka-jupyter {' '.join(words)}" in said.out
+
+
+@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
+def test_every_option_has_a_twin_in_the_environment(words: tuple[str, ...]) -> None:
+    command = typer.main.get_command(app)
+    for word in words:
+        command = command.commands[word]  # type: ignore[attr-defined]
+    options = [p for p in command.params if p.param_type_name == "option" and not MUST_BE_TYPED & set(p.opts)]
+    lacking = [p.opts[0] for p in options if not str(p.envvar or "").startswith("KAFKA_JUPYTER_")]
+    assert lacking == []
+    text = " ".join(cli(*words, "--help").out.split())
+    assert [p.envvar for p in options if str(p.envvar) not in text] == []
+
+
+def test_help_loads_neither_a_kafka_client_nor_keras_nor_numpy() -> None:
+    heavy = {"confluent_kafka", "keras", "tensorflow", "numpy", "rich", "ipywidgets", "jgo"}
+    code = f"import sys, kafka_jupyter.cli.app; print(sorted({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_version_is_said() -> None:
+    assert cli("version").out.strip() == __version__
+
+
+@pytest.mark.parametrize("words", [("up", "--brokers", "none"), ("fly",), ("stop",), ("worker", "--slots", "0")], ids=" ".join)
+def test_a_usage_error_has_exit_code_2(words: tuple[str, ...]) -> None:
+    assert cli(*words).code == 2
+
+
+def test_an_unreachable_broker_is_one_line_on_stderr_and_exit_code_1(bare_settings: Settings) -> None:
+    command = [sys.executable, "-m", "kafka_jupyter.cli", "runs", "--bootstrap-servers", "127.0.0.1:9"]
+    done = subprocess.run(command, env=environment(bare_settings), capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("kafka-jupyter: No Kafka broker answered at 127.0.0.1:9.")
+    assert done.stderr.count("\n") == 1
+
+
+def test_without_any_kafka_the_way_out_is_named(bare_settings: Settings) -> None:
+    said = cli("runs", settings=bare_settings)
+    assert said.code == 1
+    assert "`kafka-jupyter up` starts a local one" in str(said.error)
+
+
+def test_status_without_a_kafka_says_how_to_start_one(bare_settings: Settings) -> None:
+    said = cli("status", settings=bare_settings)
+    assert said.code == 1
+    assert "not running. Start it with: kafka-jupyter up" in said.out
+
+
+def test_up_is_refused_where_another_kafka_is_configured(bare_settings: Settings) -> None:
+    said = cli("up", settings=bare_settings.replace(bootstrap_servers="kafka.example.org:9092"))
+    assert "a local Kafka would not be used" in str(said.error)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (59.9, "59 s"), (60, "1 min"), (200, "3 min 20 s"), (7500, "2 h 5 min"), (273600, "3 d 4 h")]
+)
+def test_durations_are_written_for_people(seconds: float, text: str) -> None:
+    assert say.duration(seconds) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 30, "5.0 GiB"), (3 << 40, "3.0 TiB")])
+def test_sizes_are_written_for_people(count: int, text: str) -> None:
+    assert say.size(count) == text
+
+
+def test_what_others_wrote_cannot_steer_the_terminal() -> None:
+    assert say.plain("run\x1b[2J\r\nname") == "run[2Jname"
