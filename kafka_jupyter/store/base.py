@@ -105,6 +105,8 @@ class Store:
                 return cached
             with self._cache.incoming() as file:
                 for position, piece in self._pieces(part):
+                    if position + len(piece) > part.size:  # also keeps a foreign chunk number from making a file of petabytes
+                        raise ArtifactAltered(name=label, found="that of more bytes", expected=part.sha256)
                     file.write(position, piece)
                     if progress:
                         progress(file.written, part.size)

@@ -31,9 +31,10 @@ from kafka_jupyter.protocol.topics import ARTIFACT, ARTIFACT_INDEX, CHUNK
 from kafka_jupyter.settings import Settings
 from kafka_jupyter.store import Store, digest, open_store
 from kafka_jupyter.store.kafka_store import AFTERMATH
+from tests.support.waiting import wait_until
 
 Open = Callable[..., Store]
-PROMPT_S = 2.0  # an error about what is missing comes from what the log says, not from a timeout (10 s)
+PROMPT_S = 5.0  # an error about what is missing comes from what the log says, not from a timeout (10 s)
 DATA = os.urandom(4 * CHUNK + 5)
 PARTS = [DATA[i : i + CHUNK] for i in range(0, len(DATA), CHUNK)]
 SHA256, SIZE = digest([DATA])
@@ -156,6 +157,12 @@ def test_altered_bytes_are_found_and_nothing_of_them_is_kept(log: Log, another: 
             store.fetch(ref, "x_train")
 
 
+def test_a_chunk_beyond_the_end_is_refused(log: Log, another: Open) -> None:
+    ref = msgspec.structs.replace(written(log, [*enumerate(PARTS), (10**8, b"x")]), chunks=10**9)
+    with promptly(), pytest.raises(ArtifactAltered, match="more bytes"):
+        another().fetch(ref)
+
+
 def test_a_reference_without_chunks_is_missing(log: Log, another: Open, settings: Settings) -> None:
     there = written(log, list(enumerate(PARTS)))
     replace = msgspec.structs.replace
@@ -201,9 +208,9 @@ def test_an_index_that_points_into_a_topic_made_anew_is_not_believed(log: Log, a
     ref = another().put_data("x", SIZE, lambda: [DATA], SHA256)
     admin = Admin(log.cluster)
     admin.delete([ref.topic])
-    admin.create([(ref.topic, log.topics.partitions, 1, {"cleanup.policy": "compact"})])
+    wait_until(lambda: ref.topic not in admin.info().partitions, "the old topic never went")
     with (
-        contextlib.closing(Log.open(Cluster(log.cluster.settings))) as fresh,
+        contextlib.closing(Log.open(Cluster(log.cluster.settings), create=True)) as fresh,
         contextlib.closing(open_store(log.cluster.settings, fresh)) as store,
     ):
         again = store.put_data("x", SIZE, lambda: [DATA], SHA256)
