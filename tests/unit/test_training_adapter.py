@@ -73,6 +73,15 @@ def test_the_order_is_pinned_so_that_another_version_can_go_on_with_a_run():
     assert order_of(7, 2, 8).tolist() == [6, 0, 2, 3, 7, 5, 1, 4]
 
 
+@pytest.mark.parametrize(("size", "lengths"), [(25, [25, 25]), (49, [49, 1]), (64, [50])])
+def test_every_row_comes_once_whatever_the_batch_size(size, lengths):
+    adapter = ShuffledArrays(np.arange(ROWS, dtype="float32")[:, None], seed=7, batch_size=size)
+    adapter.on_epoch_begin()
+    batches = rows_of(adapter)
+    assert [len(batch) for batch in batches] == lengths
+    assert joined(batches) == order_of(7, 0, ROWS).tolist()
+
+
 def test_a_fit_that_begins_at_epoch_2_takes_the_order_of_epoch_2():
     adapter = numbered(initial_epoch=2)
     adapter.on_epoch_begin()

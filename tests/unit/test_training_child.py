@@ -118,9 +118,9 @@ def test_frames_come_in_order_and_tell_each_epoch(children, arrays, tmp_path):
 
 
 def test_batch_progress_is_throttled_and_every_epoch_is_told(children, arrays, tmp_path):
-    watched = sent(children, tasks.job(tmp_path, network(), *arrays, epochs=300, batch_size=16))
+    watched = sent(children, tasks.job(tmp_path, network(), *arrays, epochs=40, batch_size=4))
     done(watched)
-    assert [f.epoch for f in of(watched, frames.Epoch)] == list(range(300))
+    assert [f.epoch for f in of(watched, frames.Epoch)] == list(range(40))
     seconds = sum(f.seconds for f in of(watched, frames.Epoch))
     assert 1 <= len(of(watched, frames.Batch)) <= 4 * seconds + 2
 
