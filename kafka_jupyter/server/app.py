@@ -15,7 +15,7 @@ from kafka_jupyter.settings import Settings
 _DEFAULTS = Limits()
 
 
-class App(ExtensionApp):
+class KafkaJupyterApp(ExtensionApp):
     """Runs, their rows and their control over REST and server-sent events, under `<base_url>/kafka-jupyter/`.
 
     Traits that are empty leave a setting to the environment and the profile (see kafka_jupyter.settings).

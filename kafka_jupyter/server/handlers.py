@@ -83,8 +83,8 @@ class Handler(APIHandler):
 
     def run_ids(self, text: str) -> frozenset[str]:
         names = frozenset(filter(None, text.split(",")))
-        if len(names) > FOLLOWED_LIMIT or not all(map(ids.RUN_ID.match, names)):
-            raise web.HTTPError(400, f"runs must be at most {FOLLOWED_LIMIT} run ids, with commas between them")
+        if not 1 <= len(names) <= FOLLOWED_LIMIT or not all(map(ids.RUN_ID.match, names)):
+            raise web.HTTPError(400, f"runs must be 1 to {FOLLOWED_LIMIT} run ids, with commas between them")
         return names
 
 
