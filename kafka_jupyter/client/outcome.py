@@ -121,11 +121,9 @@ def _give_history(model: Any, outcome: dict[str, Any], own: Any) -> Any:
     """Keras' History object, as `fit` would have left it: that of the person if they had passed one."""
     from kafka_jupyter.models import callbacks
 
-    history = own
-    if history is None:
-        history = callbacks.build([CallbackSpec("History")], ".")[0]
-        history.history = {name: [_number(value) for value in values] for name, values in outcome.get("history", {}).items()}
-        history.epoch = list(outcome.get("epoch", []))
+    history = callbacks.build([CallbackSpec("History")], ".")[0] if own is None else own
+    history.history = {name: [_number(value) for value in values] for name, values in outcome.get("history", {}).items()}
+    history.epoch = list(outcome.get("epoch", []))
     history.set_params(dict(outcome.get("params", {})))
     history.set_model(model)
     model.history = history
