@@ -79,7 +79,7 @@ def _check_object(node: dict[str, Any], path: tuple[str | int, ...]) -> None:
         return
     name, module, config = node["class_name"], node.get("module"), node.get("config")
     where = _spelled(path)
-    if name in _DATA_CLASSES and module is None:
+    if isinstance(name, str) and name in _DATA_CLASSES and module is None:
         return
     if not isinstance(name, str) or not isinstance(module, str):
         raise _refused(f"{module}.{name}"[:200], where, "it is not named as Keras names its objects")
@@ -87,7 +87,7 @@ def _check_object(node: dict[str, Any], path: tuple[str | int, ...]) -> None:
     if name == "function":
         if not isinstance(config, str) or config not in functions or module.partition(".")[0] not in ("keras", "builtins"):
             raise _refused(f"the function {module}.{config}"[:200], where, "it is not a function of Keras")
-        known: tuple[Any, ...] = (None, config)
+        known: tuple[Any, ...] = (None, config, "function")
     else:
         if (module, name) not in classes:
             raise _refused(f"the class {module}.{name}"[:200], where, "it is not on the list of built-in classes that travel")

@@ -178,7 +178,7 @@ def _build_one(spec: CallbackSpec, place: int, folder: pathlib.Path) -> keras.ca
     if spec.class_name not in _TRAVELS or spec.path_argument != _TRAVELS[spec.class_name]:
         raise _refused(f"the callback {spec.class_name[:80]}", where, "it is not on the list of callbacks that travel", "Use another one")
     kind = getattr(keras.callbacks, spec.class_name)
-    arguments = {key: _live(value) for key, value in spec.arguments.items()}
+    arguments: dict[str, Any] = {}
     if spec.path_argument:
         _, rest = _split_path(spec.class_name, spec.path, where)
         own = _own_folder(folder, place)
@@ -189,7 +189,8 @@ def _build_one(spec: CallbackSpec, place: int, folder: pathlib.Path) -> keras.ca
         if "content" in spec.state:
             target.write_text(str(spec.state["content"]), "utf-8")
     try:
-        made = kind(**{key: value for key, value in arguments.items() if key in (*_parameters(kind),)})
+        arguments |= {key: _live(value) for key, value in spec.arguments.items() if key in _parameters(kind) and key != spec.path_argument}
+        made = kind(**arguments)
     except (TypeError, ValueError) as error:
         raise _refused(f"the callback {spec.class_name}", where, str(error)[:200], "Use other arguments") from error
     for key in _CARRIED:
@@ -208,7 +209,7 @@ def _split_path(name: str, path: str, where: str) -> tuple[str, str]:
     """
     if name in _FOLDERS:
         return path, "."
-    parts = pathlib.PurePath(path).parts
+    parts = pathlib.PurePath(path).parts or ("",)
     first = next((i for i, part in enumerate(parts) if "{" in part), len(parts) - 1)
     base, rest = os.path.join(*parts[:first]) if first else "", parts[min(first, len(parts) - 1) :]
     if not rest or any(part in ("..", "/", "") for part in rest) or not all(_harmless(part) for part in rest):
@@ -252,5 +253,5 @@ def restore_final_state(live_callbacks: Any, states: Sequence[dict[str, Any]]) -
         if state.get("class") != type(live).__name__:
             continue
         for key, value in state.items():
-            if key in vars(live) and key not in _SKIPPED and not callable(vars(live)[key]):
+            if key != "class" and key not in _SKIPPED and not hasattr(type(live), key):  # a method or property is no state
                 setattr(live, key, _live(value))

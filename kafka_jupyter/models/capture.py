@@ -142,8 +142,8 @@ def _build(model: keras.Model, encoded: data.Encoded, fit: FitArguments) -> None
 
 def _symbolic(array: Any, rows: int | None) -> keras.KerasTensor:
     shape = tuple(array.shape) if rows is None else (rows, *array.shape[1:])
-    dtype = "string" if array.dtype.kind in "OSU" else array.dtype.name
-    return keras.KerasTensor(shape, keras.config.floatx() if array.dtype.kind == "f" else dtype)
+    name = "string" if getattr(array.dtype, "kind", "") in ("S", "U") else array.dtype.name
+    return keras.KerasTensor(shape, keras.config.floatx() if keras.backend.is_float_dtype(name) else name)
 
 
 def _seed() -> int:

@@ -248,7 +248,7 @@ def _refused(what: str, where: str, why: str, way_out: str) -> CannotTravel:
 
 
 def load(structure: dict[str, Any], leaves: Sequence[Array]) -> dict[str, Any]:
-    """x, y, sample_weight and validation_data as `fit` takes them: arrays as they are stored, tensors, and `Elements` for datasets.
+    """x, y, sample_weight and validation_data as `fit` takes them: arrays as they are stored, strings as tensors, datasets as `Elements`.
 
     Raises StoreError for a structure that `encode` did not write.
     """
@@ -280,7 +280,9 @@ def _value(node: Node, leaves: Sequence[Array]) -> Any:
     raise ValueError(f"an unknown node {kind!r}")
 
 
-def _typed(array: Array, dtype: str | None) -> Array:
+def _typed(array: Array, dtype: str | None) -> Any:
+    if array.dtype.hasobject:
+        return tf.constant(array.tolist(), tf.string, array.shape)  # Keras takes object arrays of one dimension only
     if dtype is None:
         return array
     if dtype not in _BITS:
@@ -289,7 +291,8 @@ def _typed(array: Array, dtype: str | None) -> Array:
 
 
 class Elements(Sequence[Any]):
-    """The stored elements of a tf.data.Dataset: `elements[i]` is the i-th, as arrays (strings as bytes), ragged or sparse tensors."""
+    """The stored elements of a tf.data.Dataset: `elements[i]` is the i-th, as arrays, or as tensors where it has strings, ragged or
+    sparse parts."""
 
     def __init__(self, node: Node, count: int, leaves: Sequence[Array]) -> None:
         self._node, self._count = node, count
@@ -320,8 +323,7 @@ class Elements(Sequence[Any]):
 
     def dataset(self, start: int = 0) -> tf.data.Dataset:
         """As a tf.data.Dataset from element `start` on, of known length."""
-        first = tf.nest.map_structure(tf.type_spec_from_value, self._tensors(0), expand_composites=False)
-        signature = tf.nest.map_structure(_relaxed, first)
+        signature = _signature(self._node, self._columns, self._tensors(0))
         made = tf.data.Dataset.from_generator(lambda: (self._tensors(i) for i in range(start, self._count)), output_signature=signature)
         return made.apply(tf.data.experimental.assert_cardinality(self._count - start))
 
@@ -337,8 +339,12 @@ class _Column:
         if len(self._shapes) != count or self._ends[-1] != len(self._values):
             raise ValueError("a column that does not fit its shapes")
 
-    def __getitem__(self, i: int) -> Array:
-        return self._values[self._ends[i] : self._ends[i + 1]].reshape(self._shapes[i])
+    def common_shape(self) -> list[int | None]:
+        return [sizes.pop() if len(sizes) == 1 else None for sizes in (set(column) for column in zip(*self._shapes, strict=True))]
+
+    def __getitem__(self, i: int) -> Any:
+        flat = self._values[self._ends[i] : self._ends[i + 1]]
+        return tf.reshape(flat, self._shapes[i]) if tf.is_tensor(flat) else flat.reshape(self._shapes[i])
 
 
 def _columns(node: Any) -> Iterator[list[Any]]:
@@ -353,10 +359,18 @@ def _columns(node: Any) -> Iterator[list[Any]]:
             yield from _columns(inner)
 
 
-def _relaxed(spec: Any) -> Any:
-    """Any size in every dimension of the same rank: the last batch is shorter."""
-    if isinstance(spec, tf.RaggedTensorSpec):
-        return tf.RaggedTensorSpec([None] * spec.shape.rank, spec.dtype, spec.ragged_rank, spec.row_splits_dtype)
-    if isinstance(spec, tf.SparseTensorSpec):
-        return tf.SparseTensorSpec([None] * spec.shape.rank, spec.dtype)
-    return tf.TensorSpec([None] * spec.shape.rank, spec.dtype)
+def _signature(node: Any, columns: dict[int, _Column], first: Any) -> Any:
+    """The element's type: a dimension is fixed where it is the same in all elements (the last batch is often shorter)."""
+    if node is None:
+        return None
+    (kind, inner), *_ = node.items()
+    if kind == "dict":
+        return {key: _signature(item, columns, first[key]) for key, item in inner.items()}
+    if kind in ("list", "tuple"):
+        items = [_signature(item, columns, part) for item, part in zip(inner, first, strict=True)]
+        return items if kind == "list" else tuple(items)
+    if kind == "column":
+        return tf.TensorSpec(columns[id(inner)].common_shape(), first.dtype)
+    if kind == "ragged":
+        return tf.RaggedTensorSpec([None] * first.shape.rank, first.dtype, first.ragged_rank, first.row_splits.dtype)
+    return tf.SparseTensorSpec([None, *first.shape[1:]], first.dtype)

@@ -31,7 +31,7 @@ def describe(model: keras.Model) -> Node:
     """The document. The model must be built and compiled, and have passed the pre-check."""
     with ObjectSharingScope():
         architecture = _serialized(model, f"model {model.name!r}")
-    _settle_sharing(architecture)
+    _settle_sharing(model, architecture)
     _drop_nested_compilation(architecture)
     _fill_vocabularies(model, architecture)
     layers = model._flatten_layers()
@@ -125,36 +125,23 @@ def _dicts(node: Any) -> Iterator[Node]:
             waiting.extend(reversed(found))
 
 
-def _settle_sharing(architecture: Node) -> None:
-    """Keep the sharing marks of layers, complete them and number them from 0.
+def _settle_sharing(model: keras.Model, architecture: Node) -> None:
+    """Refuse layers that nested models share, and drop Keras' marks of shared objects.
 
-    Keras marks an object from its second appearance on, often on a copy of the first one's config, so that the first one stays
-    unmarked and a layer shared by two nested models would come back twice. Layer names tell which is meant. Marks of other objects
-    are dropped: they are stateless, and an id may be that of an object which no longer exists. The numbers are ids of this process,
-    which would change the digest from run to run.
+    Keras marks an object from its second appearance on, but often on a copy of the first one's config, so that the first stays
+    unmarked: a shared layer would silently come back twice. (Within one graph a layer appears once, however often it is called.)
+    All other objects in a config are stateless, and a mark is an id of this process, which may be that of an object long gone.
     """
-    marked: dict[int, tuple[Any, ...]] = {}
     for found in _dicts(architecture):
-        mark = found.pop("shared_object_id", None)
-        if mark is not None and (key := _identity(found)) is not None:
-            marked[mark] = key
-    numbers = {key: number for number, key in enumerate(dict.fromkeys(marked.values()))}
-    if numbers:
-        for found in _dicts(architecture):
-            number = numbers.get(_identity(found) or ())
-            if number is not None:
-                found["shared_object_id"] = number
-
-
-def _identity(found: Node) -> tuple[Any, ...] | None:
-    """Class and name of a layer or seed generator, which are unique; None for other objects."""
-    config = found.get("config")
-    module = str(found.get("module") or "")
-    if not isinstance(config, dict) or not config.get("name"):
-        return None
-    if module.startswith(("keras.layers", "keras.src.models")) or found.get("class_name") in ("Sequential", "SeedGenerator"):
-        return (module, found.get("class_name"), config["name"])
-    return None
+        if found.pop("shared_object_id", None) is None or not isinstance(found.get("config"), dict):
+            continue
+        if str(found["module"]).startswith(("keras.layers", "keras.src.models")) or found["class_name"] == "Sequential":
+            raise CannotTravel(
+                what=f"layer {found['config'].get('name')!r}",
+                where=f"model {model.name!r}",
+                why="two nested models share it, and Keras cannot write that down",
+                way_out="Call the shared layer in one graph, or make it a model of its own that the outer model calls.",
+            )
 
 
 def _drop_nested_compilation(architecture: Node) -> None:

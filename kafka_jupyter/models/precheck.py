@@ -49,7 +49,8 @@ def check(model: Any) -> None:
     if not isinstance(model, keras.Model):
         _refuse(type(model).__name__, "the cell", "it is not a Keras 3 model", "Use a keras.Model.")
     whole = f"model {model.name!r}"
-    _check_class(model, whole, whole)
+    _check_class(model, whole, "the cell")
+    _check_replaced(model, whole, "the cell")
     if not isinstance(model, (keras.Sequential, Functional)):
         _refuse(whole, "the cell", "it is a model without a graph", f"Build it as Sequential or Functional, {TRUST}.")
     for layer, where in _placed_layers(model):
@@ -157,12 +158,18 @@ def _check_replaced(part: Any, what: str, where: str) -> None:
     """A method that was set on the instance: Keras drops it without a word."""
     kind = type(part)
     for name, value in vars(part).items():
-        original = inspect.getattr_static(kind, name, None)
-        if not callable(value) or not isinstance(original, types.FunctionType):
+        # `loss` holds the loss of a compiled model, over an abstract method of that name.
+        original = _of_class(kind, name) if callable(value) and name != "loss" else None
+        if not isinstance(original, types.FunctionType):
             continue
         inner = inspect.unwrap(value)  # Keras itself wraps `build` on every instance
         if getattr(inner, "__func__", inner) is not original:
             _refuse(f"{what}, method {name}", where, "it was replaced on this object", f"Use an unchanged {kind.__name__}, {TRUST}.")
+
+
+def _of_class(kind: type, name: str) -> Any:
+    """What the class has under this name: inspect.getattr_static, ten times as fast."""
+    return next((vars(cls)[name] for cls in kind.__mro__ if name in vars(cls)), None)
 
 
 def _check_function(function: Any, where: str, exact: bool = True) -> None:

@@ -32,10 +32,11 @@ def first_batch_loss(
 
     `structure` and `leaves` are what data.encode gave; both sides compute from the same.
     """
-    x, y, sample_weight = _first(data_room.load({**structure, "validation_data": None}, leaves), rows)
+    x, y, sample_weight = _first(data_room.load({**structure, "validation_data": None}, leaves), fixed_rows(model) or rows)
     if class_weight is not None and sample_weight is None:
         sample_weight = _class_weights(y, class_weight)
-    with keras.StatelessScope():  # assignments to variables stay in the scope
+    # Assignments stay in the scope; it needs the values, because regularizers ask only the scope for them.
+    with keras.StatelessScope(state_mapping=[(v, v.value) for v in model.variables]):
         y_pred = model(x, training=False)
         total = keras.ops.sum([keras.ops.cast(loss, "float32") for loss in model.losses] or [0.0])
     given = model._compile_config.config
@@ -43,6 +44,11 @@ def first_batch_loss(
         loss = CompileLoss(given["loss"], given["loss_weights"], output_names=getattr(model, "output_names", None))
         total = total + keras.ops.cast(loss(y, y_pred, sample_weight), "float32")
     return float(keras.ops.convert_to_numpy(total))
+
+
+def fixed_rows(model: keras.Model) -> int | None:
+    """The batch size that a model insists on, as stateful RNNs do."""
+    return next((tensor.shape[0] for tensor in keras.tree.flatten(model.inputs) if tensor.shape and tensor.shape[0]), None)
 
 
 def _first(fields: dict[str, Any], rows: int) -> tuple[Any, Any, Any]:

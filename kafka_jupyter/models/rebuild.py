@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 import keras
-from keras.src.saving.serialization_lib import ObjectSharingScope  # see describe.py
 
 from kafka_jupyter.errors import CannotTravel, DoesNotFit
 from kafka_jupyter.models import allowlist
@@ -33,8 +32,7 @@ def build(config: bytes, state_path: str | os.PathLike[str]) -> keras.Model:
 
 def _architecture(document: dict[str, Any]) -> keras.Model:
     try:
-        with ObjectSharingScope():
-            model = keras.saving.deserialize_keras_object(document["model"], custom_objects={}, safe_mode=True)
+        model = keras.saving.deserialize_keras_object(document["model"], custom_objects={}, safe_mode=True)
     except (TypeError, ValueError, KeyError, AttributeError, ImportError, RuntimeError, NotImplementedError) as error:
         raise _unbuildable(str(error)) from error
     if not isinstance(model, keras.Model) or not model.built:

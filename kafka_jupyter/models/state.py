@@ -27,7 +27,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 # safetensors.numpy knows none of these: they travel as unsigned integers of their width, under a marker in the header.
 _AS_BITS = {"bfloat16": np.uint16, "float8_e4m3fn": np.uint8, "float8_e5m2": np.uint8}
-_FORMAT = "kafka_jupyter/1"
+_MARK = "kafka_jupyter"
+_VERSION = 1
 
 
 def dump(model: keras.Model) -> bytes:
@@ -77,12 +78,14 @@ def _collect(model: keras.Model) -> tuple[dict[str, Array], dict[str, str]]:
     arrays.update((key, _array(v)) for key, v in _extras(model))
     dtypes = {key: array.dtype.name for key, array in arrays.items() if array.dtype.name in _AS_BITS}
     tensors = {key: array.view(_AS_BITS[dtypes[key]]) if key in dtypes else array for key, array in arrays.items()}
-    return tensors, {"format": _FORMAT, "dtypes": json.dumps(dtypes), "over": json.dumps(over)}
+    # One key: safetensors writes several in any order, and the same state should be the same bytes.
+    return tensors, {_MARK: json.dumps({"v": _VERSION, "dtypes": dtypes, "over": over}, sort_keys=True)}
 
 
 def _array(variable: Any) -> Array:
     """A contiguous array; not ascontiguousarray, which makes a 0-d variable 1-d."""
-    return np.asarray(keras.ops.convert_to_numpy(variable), order="C")
+    value = variable.value if isinstance(variable, keras.Variable) else variable
+    return np.asarray(value.numpy(), order="C")
 
 
 def _trained_indices(model: keras.Model, optimizer: Any) -> list[int]:
@@ -112,18 +115,17 @@ def _extras(model: keras.Model) -> Iterator[tuple[str, Any]]:
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]]:
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != _FORMAT:
-                raise ValueError(f"its format is {metadata.get('format')!r}")
-            dtypes, over = json.loads(metadata.get("dtypes", "{}")), json.loads(metadata.get("over", "null"))
+            mark = json.loads((file.metadata() or {}).get(_MARK, "{}"))
+            if mark.get("v") != _VERSION:
+                raise ValueError(f"its version is {mark.get('v')!r}")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-            for key, name in dtypes.items():
+            for key, name in mark["dtypes"].items():
                 if name not in _AS_BITS:
                     raise ValueError(f"an unknown type {name!r}")
                 tensors[key] = tensors[key].view(getattr(ml_dtypes, name))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, safetensors.SafetensorError) as error:
         raise StoreError(store=os.fspath(path), detail=f"this is not the state of a model: {error}") from error
-    return tensors, {"over": over}
+    return tensors, mark
 
 
 def _numbered(stored: dict[str, Array], prefix: str, run_id: str) -> list[Array]:
