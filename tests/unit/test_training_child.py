@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import pathlib
 import signal
 import time
 
@@ -56,8 +57,12 @@ def done(watched):
     assert (ended.code, ended.signal) == (0, 0), (watched.frames, watched.lines)
     frame = watched.frames[-1]
     assert isinstance(frame, frames.Done), frame
-    with open(frame.files["outcome"]) as file:
-        return frame, json.load(file)
+    return frame, json.loads(pathlib.Path(frame.files["outcome"]).read_text())
+
+
+def trained(frame):
+    """The bytes of the trained state."""
+    return pathlib.Path(frame.files["state"]).read_bytes()
 
 
 def failed(watched):
@@ -145,19 +150,15 @@ def test_a_stop_that_is_there_before_the_training_ends_it_after_one_batch(childr
     assert outcome["epoch"] == [0]
 
 
-def test_early_stopping_is_not_a_stop_and_shows_its_final_state(children, arrays, tmp_path):
-    stopping = keras.callbacks.EarlyStopping(monitor="loss", patience=1, min_delta=100, restore_best_weights=True)
-    job = endless(tmp_path, arrays, callbacks=[stopping])
-    frame, outcome = done(sent(children, job))
-    assert not frame.stopped_early
-    assert outcome["stop_training"]
-    network().fit(*arrays, epochs=5, callbacks=[local := keras.callbacks.EarlyStopping(**_arguments(stopping))], verbose=0)
-    callback_room.restore_final_state([stopping], outcome["callbacks"])
-    assert (stopping.stopped_epoch, stopping.wait, stopping.best_epoch) == (local.stopped_epoch, local.wait, local.best_epoch)
+def test_early_stopping_is_not_a_stop_and_its_final_state_is_told(children, arrays, tmp_path):
+    def stopping():
+        return keras.callbacks.EarlyStopping(monitor="loss", patience=1, min_delta=100, restore_best_weights=True)
 
-
-def _arguments(stopping):
-    return {"monitor": "loss", "patience": 1, "min_delta": 100, "restore_best_weights": True}
+    frame, outcome = done(sent(children, tasks.job(tmp_path, network(), *arrays, epochs=9, shuffle=False, callbacks=[stopping()])))
+    local = stopping()
+    network().fit(*arrays, epochs=9, shuffle=False, callbacks=[local], verbose=0)
+    assert outcome["callbacks"] == callback_room.final_state([local])
+    assert (outcome["stop_training"], frame.stopped_early, frame.epochs) == (True, False, local.stopped_epoch + 1)
 
 
 def test_files_of_callbacks_come_back_under_the_paths_that_were_given(children, arrays, tmp_path):
@@ -201,10 +202,8 @@ def test_an_exception_in_training_is_an_error_frame_with_its_traceback(children,
 
 def test_a_task_that_the_allow_list_does_not_know_is_refused(children, arrays, tmp_path):
     job = tasks.job(tmp_path, network(), *arrays)
-    with open(job.inputs["model"], "r+") as file:
-        document = file.read().replace('"class_name":"Dropout"', '"class_name":"Lambda"')
-        file.seek(0)
-        file.write(document)
+    config = pathlib.Path(job.inputs["model"])
+    config.write_text(config.read_text().replace('"class_name":"Dropout"', '"class_name":"Lambda"'))
     error = failed(sent(children, job))
     assert (error.reason, error.error) == ("refused", "CannotTravel")
     assert "Lambda" in error.message
@@ -252,8 +251,7 @@ def test_the_loss_of_the_first_rows_is_that_of_the_state_as_it_arrived(children,
     answers = of(watched, frames.AppliedFrame)
     assert [answer.request_id for answer in answers] == ["r1", "r2"]
     assert answers[0].settings["worker_loss"] == pytest.approx(here, rel=1e-6)
-    with open(quiet.files["state"], "rb") as ours, open(frame.files["state"], "rb") as theirs:
-        assert ours.read() == theirs.read()
+    assert trained(frame) == trained(quiet)
 
 
 def test_a_model_that_did_not_arrive_as_it_was_ends_the_attempt_with_both_values(children, arrays, tmp_path):
@@ -295,9 +293,7 @@ def test_a_training_killed_for_its_memory_is_told_with_signal_and_size(children,
 def test_two_trainings_at_once_do_not_disturb_each_other(children, arrays, tmp_path):
     alone, _ = done(sent(children, tasks.job(tmp_path / "alone", network(), *arrays, epochs=20)))
     pair = [sent(children, tasks.job(tmp_path / name, network(), *arrays, epochs=20)) for name in ("a", "b")]
-    states = [open(done(watched)[0].files["state"], "rb").read() for watched in pair]  # noqa: SIM115
-    with open(alone.files["state"], "rb") as file:
-        assert states == [file.read()] * 2
+    assert [trained(done(watched)[0]) for watched in pair] == [trained(alone)] * 2
 
 
 def test_equipment_tells_versions_and_devices(children):
