@@ -29,10 +29,11 @@ class RowLog:
             if row.seq in kept:
                 continue
             if isinstance(row, BatchProgress):
-                latest = self._progress.get(attempt, -1)
-                if row.seq < latest:
-                    continue
-                kept.pop(latest, None)
+                latest = self._progress.get(attempt)
+                if latest is not None:
+                    if row.seq < latest:
+                        continue
+                    del kept[latest]
                 self._progress[attempt] = row.seq
             kept[row.seq] = row
             new.append(row)
@@ -45,7 +46,7 @@ class RowLog:
 
 @dataclasses.dataclass(frozen=True)
 class History:
-    """The accepted rows of a run, in order. `epochs[i]` is (attempt, row)."""
+    """The accepted rows of a run, in order, each with the number of its attempt."""
 
     rows: tuple[tuple[int, Row], ...]
 
@@ -134,8 +135,8 @@ def grows(name: str) -> bool:
 
 def failure_of(state: RunState) -> dict[str, Any] | None:
     """The error a card shows: of the end, or of the last attempt of a run that is tried again."""
-    failure = state.end if isinstance(state.end, control.Failed) else state.last_failure
-    if state.state in (State.FAILED, State.DEAD, State.RETRYING) and failure is not None:
+    failure: Any = state.last_failure if state.state is State.RETRYING else state.end
+    if isinstance(failure, control.Failed) and state.state is not State.CANCELLED:
         return {
             "reason": failure.reason,
             "error": failure.error or failure.reason,
