@@ -98,6 +98,12 @@ class Card:
             self._shown = _words(states)
             self._handle.update(self._bundle(states, rows), metadata=self._metadata, raw=True)
 
+    def stop_waiting(self) -> None:
+        """The cell is over and the card goes on: from now on the kernel hears the buttons."""
+        self._waiting = False
+        if self._widget is not None:
+            self._widget.waiting = False
+
     def finish(self, states: Sequence[CardState], rows: Rows) -> None:
         """The output as it stays. Without the widget view: a trusted notebook opened later would show an error in its place."""
         if self._handle is not None:

@@ -216,7 +216,7 @@ export class RunModel implements IListener {
       return;
     }
     this._asked += 1;
-    if (status === 404 && this._asked >= MISSING_AFTER) {
+    if (status === 400 || (status === 404 && this._asked >= MISSING_AFTER)) {
       this.known = false;
       this._changed();
     } else if (this.connection === 'open') {

@@ -15,7 +15,12 @@ const FIRST_DELAY = 500; // ms before the first attempt to reconnect; doubled up
 const LAST_DELAY = 15_000;
 const SILENCE = 30_000; // ms; the server speaks every 10 s, so three missed beats are a dead connection (a laptop that slept)
 const HIDDEN = 10_000; // ms after which a hidden tab gives its connection back
+const SETTLE = 30; // ms; a notebook that opens brings its cards one by one
+const NAMED = 100; // runs that a connection names; more of them, and it takes all
 const LINGER = 500; // ms; a view that is rendered anew unsubscribes and subscribes at once
+
+/** What the server takes for one; a notebook may hold anything. */
+const RUN_ID = /^[a-z0-9][a-z0-9-]{0,79}$/;
 
 /** `off`: there is no server to ask (VS Code, a static page, the extension disabled, no permission). */
 export type Connection = 'idle' | 'connecting' | 'open' | 'retrying' | 'off';
@@ -58,7 +63,10 @@ export class StreamHub {
     const entry = { runId, listener };
     this._entries.add(entry);
     this._watchPage();
-    this._wake();
+    this._settling ??= setTimeout(() => {
+      this._settling = undefined;
+      this._wake();
+    }, SETTLE);
     listener.onConnection(this.connection, true);
     return () => {
       this._entries.delete(entry);
@@ -83,6 +91,10 @@ export class StreamHub {
       return;
     }
     this._skipDelay?.();
+    if (this._running && !this._covers()) {
+      this._widening = true;
+      this._abort?.abort();
+    }
     if (!this._running) {
       this._running = this._keepOpen().finally(() => {
         this._running = null;
@@ -101,6 +113,7 @@ export class StreamHub {
 
   private async _keepOpen(): Promise<void> {
     let delay = FIRST_DELAY;
+    this._widening = false;
     this._set(this._lastId ? 'retrying' : 'connecting');
     for (;;) {
       const abort = (this._abort = new AbortController());
@@ -116,6 +129,11 @@ export class StreamHub {
       }
       if (abort.signal.aborted && (!this._entries.size || isHidden())) {
         return;
+      }
+      if (this._widening) {
+        this._widening = false;
+        this._set('connecting');
+        continue;
       }
       this._set('retrying');
       await this._pause(delay * (0.75 + Math.random() / 2));
@@ -136,7 +154,9 @@ export class StreamHub {
     if (this._lastId) {
       headers['Last-Event-ID'] = this._lastId;
     }
-    const response = await this.request('events', { headers, signal });
+    this._named = this._wanted();
+    const query = this._named ? `?runs=${[...this._named].map(encodeURIComponent).join(',')}` : '';
+    const response = await this.request(`events${query}`, { headers, signal });
     if (response.status === 404 || response.status === 403) {
       return null;
     }
@@ -176,6 +196,26 @@ export class StreamHub {
     } finally {
       clearTimeout(watchdog);
     }
+  }
+
+  /** null: all of them. */
+  private _wanted(): Set<string> | null {
+    const ids = new Set<string>();
+    for (const { runId } of this._entries) {
+      if (runId === null) {
+        return null;
+      }
+      if (RUN_ID.test(runId)) {
+        ids.add(runId);
+      }
+    }
+    return ids.size > NAMED ? null : ids;
+  }
+
+  /** Does the connection bring what everybody here wants? */
+  private _covers(): boolean {
+    const wanted = this._wanted();
+    return this._named === null || (wanted !== null && [...wanted].every(id => this._named!.has(id)));
   }
 
   private _dispatch(kind: string, text: string): void {
@@ -231,6 +271,9 @@ export class StreamHub {
   private _running: Promise<void> | null = null;
   private _abort: AbortController | null = null;
   private _skipDelay: (() => void) | null = null;
+  private _named: Set<string> | null = null;
+  private _widening = false;
+  private _settling: ReturnType<typeof setTimeout> | undefined;
   private _lastId = '';
   private _watching = false;
 }

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
 
 import { RunModel } from '../src/model';
-import { type Connection, StreamHub } from '../src/stream';
+import { StreamHub } from '../src/stream';
 
 interface ISite {
   hub: StreamHub;
@@ -17,7 +17,7 @@ async function site(route: (path: string, request: IncomingMessage, response: Se
   const requests: IncomingMessage[] = [];
   const server = createServer((request, response) => {
     requests.push(request);
-    route((request.url ?? '').replace('/kafka-jupyter/', ''), request, response);
+    route((request.url ?? '').replace('/kafka-jupyter/', '').replace(/\?.*/, ''), request, response);
   });
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
   const base = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
@@ -37,6 +37,8 @@ function event(response: ServerResponse, id: string, kind: string, data: unknown
   response.write(`event: ${kind}\nid: ${id}\ndata: ${JSON.stringify(data)}\n\n`);
 }
 
+const isStream = (request: IncomingMessage) => request.url?.includes('/events') ?? false;
+
 function startStream(response: ServerResponse): void {
   response.writeHead(200, { 'Content-Type': 'text/event-stream' }).flushHeaders();
 }
@@ -44,17 +46,25 @@ function startStream(response: ServerResponse): void {
 const run = (upto: number, state = 'RUNNING') => ({ run_id: 'a-1234', name: 'a', state, upto, epochs: 3, attempt: 1, starts: [] });
 const row = (seq: number, epoch: number) => ({ type: 'epoch', attempt: 1, seq, epoch, metrics: { loss: epoch } });
 
-/** Resolves when the condition holds; the test's own time limit says when it never does. */
+/** Connects the model; what it returns resolves when a condition holds. The test's own time limit says when it never does. */
+function followed(model: RunModel): (condition: () => boolean) => Promise<void> {
+  const looks = new Set<() => void>();
+  model.follow(() => looks.forEach(look => look()));
+  return condition =>
+    new Promise(resolve => {
+      const look = () => {
+        if (condition()) {
+          looks.delete(look);
+          resolve();
+        }
+      };
+      looks.add(look);
+      look();
+    });
+}
+
 function reached(model: RunModel, condition: () => boolean): Promise<void> {
-  return new Promise(resolve => {
-    const look = () => {
-      if (condition()) {
-        resolve();
-      }
-    };
-    model.follow(look);
-    look();
-  });
+  return followed(model)(condition);
 }
 
 test('history asked for and events that arrive make one whole, each row once', { timeout: 10_000 }, async () => {
@@ -103,7 +113,7 @@ test('a cut connection resumes behind the last event', { timeout: 10_000 }, asyn
   });
   const model = new RunModel('a-1234', hub);
   await reached(model, () => model.history.epochs.length === 3);
-  const ids = requests.filter(r => r.url?.endsWith('events')).map(r => r.headers['last-event-id']);
+  const ids = requests.filter(isStream).map(r => r.headers['last-event-id']);
   assert.deepEqual(ids, [undefined, '0.0:1', '0.0:2']);
   assert.equal(hub.stats.resumes, 2);
   model.dispose();
@@ -120,7 +130,7 @@ test('many cards share one connection', { timeout: 10_000 }, async () => {
   });
   const models = ['a-1', 'b-2', 'c-3', 'd-4', 'e-5', 'f-6', 'g-7'].map(id => new RunModel(id, hub));
   await Promise.all(models.map(model => reached(model, () => model.known === true)));
-  assert.equal(requests.filter(r => r.url?.endsWith('events')).length, 1);
+  assert.equal(requests.filter(isStream).length, 1);
   models.forEach(model => model.dispose());
   await close();
 });
@@ -186,12 +196,51 @@ test('a wish that the server refuses raises with its words', { timeout: 10_000 }
   await close();
 });
 
-test('without a server the hub is off at once', () => {
-  const hub = new StreamHub();
-  const seen: Connection[] = [];
-  const end = hub.subscribe('a-1234', { onEvent: () => undefined, onConnection: connection => seen.push(connection) });
-  return new Promise<void>(resolve => setImmediate(resolve)).then(() => {
-    assert.equal(seen[seen.length - 1], 'off');
-    end();
+test('without a server the hub is off', { timeout: 10_000 }, async () => {
+  const model = new RunModel('a-1234', new StreamHub());
+  await reached(model, () => model.connection === 'off');
+  model.dispose();
+});
+
+test('a card that comes later widens the connection, and nothing is lost or asked twice', { timeout: 10_000 }, async () => {
+  const { hub, requests, close } = await site((path, request, response) => {
+    if (path === 'events') {
+      startStream(response);
+      const begin = request.headers['last-event-id'] ? 2 : 1;
+      event(response, String(begin), 'metrics', { run_id: 'a-1234', attempt: 1, rows: [row(begin, begin)] });
+    } else {
+      response.end(JSON.stringify({ run: { ...run(1), run_id: path.slice('runs/'.length) }, rows: [] }));
+    }
   });
+  const first = new RunModel('a-1234', hub);
+  const untilFirst = followed(first);
+  await untilFirst(() => first.known === true && first.history.epochs.length === 1);
+  const second = new RunModel('b-5678', hub);
+  await reached(second, () => second.known === true);
+  await untilFirst(() => first.history.epochs.length === 2);
+  assert.deepEqual(
+    requests.filter(isStream).map(r => r.url),
+    ['/kafka-jupyter/events?runs=a-1234', '/kafka-jupyter/events?runs=a-1234,b-5678']
+  );
+  first.dispose();
+  second.dispose();
+  await close();
+});
+
+test('more runs than an address can name are taken all', { timeout: 10_000 }, async () => {
+  const { hub, requests, close } = await site((path, _, response) => {
+    if (path === 'events') {
+      startStream(response);
+    } else {
+      response.writeHead(400).end();
+    }
+  });
+  const models = Array.from({ length: 101 }, (_, i) => new RunModel(`run-${i}`, hub));
+  await Promise.all(models.map(model => reached(model, () => model.known === false)));
+  assert.deepEqual(
+    requests.filter(isStream).map(r => r.url),
+    ['/kafka-jupyter/events']
+  );
+  models.forEach(model => model.dispose());
+  await close();
 });
