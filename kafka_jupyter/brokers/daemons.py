@@ -21,7 +21,7 @@ TERM_WAIT_S = 20.0  # between SIGTERM and SIGKILL: a broker closes its segments,
 _SAME_START_S = 2.0  # how far two readings of one start time may lie apart: boot time is known to the second only
 
 # The shell in between ends at once, so the daemon is nobody's child: no zombie stays in a kernel that started it.
-_DETACH = '"$@" >>"$KAFKA_JUPYTER_DAEMON_LOG" 2>&1 & echo $!'
+_DETACH = 'log=$1; shift; "$@" >>"$log" 2>&1 & echo $!'
 
 
 class Daemon(msgspec.Struct, frozen=True):
@@ -39,10 +39,13 @@ class Daemon(msgspec.Struct, frozen=True):
 
 
 def _start_time(pid: int) -> float | None:
-    """Seconds from boot to the start of process `pid`; None if there is no such process (a zombie is none)."""
+    """Seconds from boot to the start of process `pid`; None if there is no such process.
+
+    A zombie is none, once its other threads have ended too: until then a killed Java still holds its ports and file locks.
+    """
     try:
         process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
+        if process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1:
             return None
         return float(process.create_time() - psutil.boot_time())
     except psutil.Error:
@@ -53,9 +56,9 @@ def spawn(name: str, command: list[str], log: pathlib.Path, cwd: pathlib.Path, e
     """Starts `command` in a session of its own, output appended to `log`. Raises LocalKafkaError if it ends at once."""
     log.parent.mkdir(parents=True, exist_ok=True)
     shell = subprocess.run(
-        ["/bin/sh", "-c", _DETACH, "sh", *command],
+        ["/bin/sh", "-c", _DETACH, "sh", str(log), *command],
         cwd=cwd,
-        env={**env, "KAFKA_JUPYTER_DAEMON_LOG": str(log)},
+        env=dict(env),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -76,6 +79,18 @@ def python_environment() -> dict[str, str]:
     if home not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):  # run from a checkout
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [home, env.get("PYTHONPATH")]))
     return env
+
+
+def strays(cwd: pathlib.Path, word: str) -> list[Daemon]:
+    """Processes that run in `cwd` with `word` in their command line: started by somebody who was killed before writing it down."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.cwd() == str(cwd) and word in process.cmdline():
+                started = _start_time(process.pid)
+                if started is not None:
+                    found.append(Daemon(name=f"pid {process.pid}", pid=process.pid, started=started, log=""))
+    return found
 
 
 def stop(daemons: Iterable[Daemon], wait_s: float = TERM_WAIT_S) -> list[Daemon]:

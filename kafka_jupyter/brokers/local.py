@@ -29,6 +29,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     nodes: tuple[Node, ...]
     started_ms: int
     folder: str
+    ready: bool = False  # all nodes have answered: until then nobody but `up` counts it as running
 
     @property
     def servers(self) -> str:
@@ -65,9 +66,9 @@ def recorded(settings: Settings) -> Endpoint | None:
 
 
 def endpoint(settings: Settings) -> Endpoint | None:
-    """The local Kafka if at least one of its nodes lives. Reads a file and looks at processes; talks to nobody."""
+    """The local Kafka if it was ready once and at least one of its nodes lives. Reads a file and looks at processes, no more."""
     found = recorded(settings)
-    return found if found and len(found.dead) < found.brokers else None
+    return found if found and found.ready and len(found.dead) < found.brokers else None
 
 
 def resolve(settings: Settings) -> Settings:
@@ -92,24 +93,33 @@ def up(settings: Settings, brokers: int | None = None, progress: Progress = loca
     LocalKafkaBroken (with the end of its log) or LocalKafkaError.
     """
     folder = folder_of(settings)
-    with daemons.locked(folder / "lock", _LOCK_S, lambda: progress("Another process is starting or stopping the local Kafka", None)):
-        found = endpoint(settings)
-        formatted = brokers_formatted(settings)
-        count = brokers or formatted or 1
-        if formatted and count != formatted:
-            raise LocalKafkaError(
-                detail=f"the data in {folder} are those of {_plural(formatted)}, not {count}. "
-                "`kafka-jupyter down --delete-data` forgets them with all runs; then it can be started with another number"
-            )
-        if found and not found.dead:
-            return found
-        before = recorded(settings)
-        classpath = local_jars.classpath(settings, progress)
-        found = _start_again(settings, found, classpath, progress) if found else _start(settings, count, classpath, progress)
-        if before and before.servers != found.servers:
-            local_daemons.stop_all(folder)  # workers of a Kafka that was killed and had to move: they look at the old address
-        local_archive.make_later(settings, folder, classpath)
-        return found
+    try:
+        with daemons.locked(folder / "lock", _LOCK_S, lambda: progress("Another process is starting or stopping the local Kafka", None)):
+            return _up(settings, brokers, progress)
+    except OSError as error:  # no rights, no space
+        raise LocalKafkaError(detail=f"{error}. Its folder is {folder}; KAFKA_JUPYTER_DATA_DIR names another") from error
+
+
+def _up(settings: Settings, brokers: int | None, progress: Progress) -> Endpoint:
+    folder, before = folder_of(settings), recorded(settings)
+    formatted = brokers_formatted(settings)
+    count = brokers or formatted or 1
+    if formatted and count != formatted:
+        raise LocalKafkaError(
+            detail=f"the data in {folder} are those of {_plural(formatted)}, not {count}. "
+            "`kafka-jupyter down --delete-data` forgets them with all runs; then it can be started with another number"
+        )
+    if before and before.ready and not before.dead:
+        return before
+    classpath = local_jars.classpath(settings, progress)
+    if before and len(before.dead) < before.brokers:
+        found = _start_again(settings, before, classpath, progress)
+    else:
+        found = _start(settings, count, classpath, progress)
+    if before and before.servers != found.servers:
+        local_daemons.stop_all(folder)  # workers of a Kafka that was killed and had to move: they look at the old address
+    local_archive.make_later(settings, folder, classpath)
+    return found
 
 
 def provide(settings: Settings, workers: int = 1, brokers: int | None = None, progress: Progress = local_jars.silent) -> Settings:
@@ -134,6 +144,7 @@ def provide(settings: Settings, workers: int = 1, brokers: int | None = None, pr
 
 def _start(settings: Settings, count: int, classpath: str, progress: Progress) -> Endpoint:
     folder = folder_of(settings)
+    daemons.stop(daemons.strays(folder, "kafka.Kafka"))
     wish = _last_ports(folder)
     for last_try in (False, True):
         ports = local_nodes.choose_ports(count, wish)
@@ -165,19 +176,26 @@ def _start_on(settings: Settings, ports: list[Ports], classpath: str, progress: 
         (folder / "endpoint.json").unlink(missing_ok=True)
         raise
     _write(folder / "ports.json", ports)
-    return found
+    return _ready(found)
 
 
 def _start_again(settings: Settings, found: Endpoint, classpath: str, progress: Progress) -> Endpoint:
-    """Some nodes live, some have died: the dead ones, on their old ports, because the living ones know them there."""
+    """Some nodes live, some may have died: the dead ones, on their old ports, because the living ones know them there."""
     folder = folder_of(settings)
     java = local_java.command(settings, classpath)
-    progress(f"Starting {_plural(len(found.dead))} again", None)
+    if found.dead:
+        progress(f"Starting {_plural(len(found.dead))} again", None)
     dead = {node.id for node in found.dead}
     nodes = tuple(local_nodes.start(folder, java, node.id, node.ports) if node.id in dead else node for node in found.nodes)
     found = msgspec.structs.replace(found, nodes=nodes)
     _write(folder / "endpoint.json", found)
     local_nodes.wait_ready(settings, nodes)
+    return _ready(found)
+
+
+def _ready(found: Endpoint) -> Endpoint:
+    found = msgspec.structs.replace(found, ready=True)
+    _write(pathlib.Path(found.folder) / "endpoint.json", found)
     return found
 
 

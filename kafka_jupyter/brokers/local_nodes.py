@@ -141,7 +141,7 @@ def cluster_id(folder: pathlib.Path) -> str:
 
 def format_new(folder: pathlib.Path, java: list[str], count: int) -> str:
     """Formats the nodes that have no data yet, side by side; the cluster id, which stays for as long as the data do."""
-    name = cluster_id(folder) or base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    name = cluster_id(folder) or _new_id()
     started = []
     for i in range(1, count + 1):
         if (folder / f"node-{i}" / "meta.properties").exists():
@@ -162,6 +162,13 @@ def format_new(folder: pathlib.Path, java: list[str], count: int) -> str:
                 said = f"formatting took longer than {FORMAT_S:g} s"
         if process.returncode:
             raise LocalKafkaBroken(detail=f"its data folder could not be formatted: {said.strip()[-500:]}", log=str(folder))
+    return name
+
+
+def _new_id() -> str:
+    """128 random bits as Kafka writes them. Never with a dash in front, which its command line takes for an option."""
+    while (name := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+        pass
     return name
 
 

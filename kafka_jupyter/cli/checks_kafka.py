@@ -54,8 +54,10 @@ def broker(settings: Settings) -> Iterator[Finding]:
 def topics(settings: Settings) -> Iterator[Finding]:
     differences = broker_topics.check(Cluster(settings))
     for difference in differences:
-        missing = difference.what == "missing"
-        yield Finding(FAIL if missing else WARN, str(difference), "kafka-jupyter topics init" if missing else "change it, or set the twin")
+        if difference.what == "missing":
+            yield Finding(FAIL, str(difference), "kafka-jupyter topics init")
+        else:
+            yield Finding(WARN, str(difference), "change the topic, or our setting: kafka-jupyter topics init --help")
     if not differences:
         yield Finding(OK, f"all {len(spec.table())} topics are as they should be")
 

@@ -114,6 +114,36 @@ def test_a_stale_pid_that_is_somebody_elses_now_is_left_alone(own: Settings) -> 
         innocent.communicate(b"\n")
 
 
+def test_a_kafka_that_nobody_wrote_down_is_replaced_not_doubled(own: Settings) -> None:
+    first = local.up(own)
+    offset = support.write(own, b"kept")
+    (local.folder_of(own) / "endpoint.json").unlink()
+    second = local.up(own)
+    assert second.pids != first.pids
+    assert not first.nodes[0].daemon.alive
+    assert support.read(own, offset) == b"kept"
+
+
+def test_a_start_that_was_killed_half_way_is_finished_by_the_next_up(own: Settings) -> None:
+    env = support.environment(own)
+    starting = subprocess.Popen([sys.executable, "-c", support.UP], env=env, stdout=subprocess.PIPE)
+    with starting:
+        half = wait_until(lambda: local.recorded(own), "the start wrote nothing down", within=30)
+        starting.kill()
+    if not half.ready:  # it is, if the kill came too late
+        assert local.endpoint(own) is None, "nobody has seen it answer yet"
+    whole = local.up(own)
+    assert whole.ready
+    assert whole.pids == half.pids
+    assert support.read(own, support.write(own, b"fine")) == b"fine"
+
+
+def test_a_folder_that_cannot_be_written_is_named(own: Settings) -> None:
+    own.data_dir.write_text("a file where the folder should be")
+    with pytest.raises(LocalKafkaError, match="KAFKA_JUPYTER_DATA_DIR"):
+        local.up(own)
+
+
 @pytest.mark.parametrize("junk", [b"", b"{", b'{"cluster_id": 7}', b"\xff\x00"])
 def test_an_unreadable_endpoint_file_means_that_nothing_runs(own: Settings, junk: bytes) -> None:
     folder = local.folder_of(own)
