@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -24,7 +25,7 @@ if TYPE_CHECKING:  # both load the Kafka client, which a server that is never as
 
 NEAREST = 3  # ids that a 404 names
 CHECK_PERIOD_S = 2.0  # between two looks at whether the local Kafka has moved
-VERSIONS = ("kafka_jupyter", "confluent-kafka", "jupyter_server")
+VERSIONS = ("kafka_jupyter", "confluent-kafka", "jupyter_server")  # distributions that `health` names
 REQUESTS: dict[str, type[control.Request]] = {"stop": control.StopRequested, "cancel": control.CancelRequested}
 
 
@@ -91,8 +92,7 @@ class Manager:
 
     async def health(self) -> dict[str, Any]:
         """`status`: ok; reconnecting (we know the runs, Kafka does not answer); unavailable (there was no Kafka yet)."""
-        versions = {name: importlib.metadata.version(name) for name in VERSIONS} | {"python": platform.python_version()}
-        answer: dict[str, Any] = {"status": "unavailable", "message": "", "servers": "", "lag": None, "versions": versions}
+        answer: dict[str, Any] = {"status": "unavailable", "message": "", "servers": "", "lag": None, "versions": _versions()}
         try:
             session = await self.session()
         except KafkaJupyterError as error:
@@ -167,3 +167,11 @@ class Manager:
             nearest = difflib.get_close_matches(run_id, known, n=NEAREST, cutoff=0.4)
             raise RunNotFound(run_id=run_id, nearest=f"Nearest: {', '.join(nearest)}." if nearest else "")
         return state
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name in VERSIONS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # we may run from a checkout
+            versions[name] = importlib.metadata.version(name)
+    return versions

@@ -44,5 +44,7 @@ def manager(jp_serverapp: Any) -> Manager:
 
 
 @pytest.fixture
-def server(http_server_client: Any, jp_base_url: str, jp_auth_header: dict[str, str]) -> Server:
-    return Server(http_server_client.get_http_port(), jp_base_url, jp_auth_header)
+def server(http_server_client: Any, jp_base_url: str, jp_auth_header: dict[str, str], jp_asyncio_loop: Any) -> Iterator[Server]:
+    server = Server(http_server_client.get_http_port(), jp_base_url, jp_auth_header)
+    yield server
+    jp_asyncio_loop.run_until_complete(server.close())

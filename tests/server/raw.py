@@ -53,6 +53,7 @@ class Parser:
         self.head: bytes | None = None
         self.comments = 0
         self.retry: int | None = None
+        self.over = False  # the answer ended in order
 
     def feed(self, data: bytes) -> list[Event]:
         self._raw += data
@@ -75,6 +76,7 @@ class Parser:
             length = int(size, 16)
             if len(rest) < length + 2:
                 return
+            self.over = self.over or length == 0
             self._text += rest[:length]
             self._raw = rest[length + 2 :]
 
@@ -111,6 +113,8 @@ class Stream:
 
     async def read(self, limit: int = 65536) -> list[Event] | None:
         """The events that came with the next bytes; None at the end."""
+        if self.parser.over:
+            return None
         try:
             data = await asyncio.wait_for(self.reader.read(limit), PATIENCE_S)
         except ConnectionError:
@@ -155,6 +159,7 @@ class Server:
     def __init__(self, port: int, base_url: str, auth: Mapping[str, str], root: str = "kafka-jupyter/") -> None:
         self.port, self.auth = port, dict(auth)
         self.root = base_url + root
+        self._streams: list[Stream] = []
 
     async def request(
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, auth: bool = True
@@ -180,7 +185,13 @@ class Server:
         headers = {**self.auth, "Accept": "text/event-stream", "Accept-Encoding": "gzip"}
         if last_id:
             headers["Last-Event-ID"] = last_id
-        return Stream(*await self._open("GET", "events" + query, headers, b"", limit))
+        stream = Stream(*await self._open("GET", "events" + query, headers, b"", limit))
+        self._streams.append(stream)
+        return stream
+
+    async def close(self) -> None:
+        for stream in self._streams:
+            await stream.close()
 
     async def _open(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes, limit: int = 65536

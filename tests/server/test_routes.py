@@ -179,7 +179,7 @@ async def test_workers_and_health_say_who_is_there(server: Server, log: Log, man
     assert health["status"] == "ok"
     assert health["junk"] == {"run_control": 1}
     assert (health["runs"], health["workers"]) == (1, 1)
-    assert health["versions"]["kafka_jupyter"]
+    assert health["versions"]["confluent-kafka"]
 
 
 async def test_many_first_requests_open_kafka_once(server: Server, log: Log, manager: Manager) -> None:
