@@ -41,7 +41,10 @@ class Log:
     @classmethod
     def open(cls, cluster: Cluster, create: bool = False) -> Log:
         """Checks that the topics are there. Raises BrokerUnreachable, AuthenticationFailed, TopicMissing, TopicMismatch."""
-        return cls(cluster, open_topics(cluster, create))
+        log = cls(cluster, open_topics(cluster, create))
+        # An idempotent producer spends its first half second on getting an id: now, not when the first record waits for it.
+        log._producer = Producer(cluster)
+        return log
 
     @property
     def producer(self) -> Producer:

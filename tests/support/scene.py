@@ -43,17 +43,18 @@ class Scene:
         """Until it has ended its first epoch(s)."""
 
         def going() -> bool:
-            return self.state(run).state is State.RUNNING and len(self.follower.history(run.run_id).epochs) >= epochs
+            state = self.follower.state(run.run_id)
+            return state is not None and state.state is State.RUNNING and len(self.follower.history(run.run_id).epochs) >= epochs
 
-        assert self.follower.wait(going, READY_S), f"{run.run_id} never got going: {self.follower.state(run.run_id)}"
+        wait_until(going, f"{run.run_id} never got going", within=READY_S)
         return self.state(run)
 
     def reached(self, run: Submission, attempt: int, within: float = READY_S) -> RunState:
         """Until this attempt is running."""
 
         def there() -> bool:
-            state = self.state(run)
-            return state.state is State.RUNNING and state.last_n == attempt
+            state = self.follower.state(run.run_id)
+            return state is not None and state.state is State.RUNNING and state.last_n == attempt
 
         assert self.follower.wait(there, within), f"attempt {attempt} of {run.run_id} never ran: {self.follower.state(run.run_id)}"
         return self.state(run)

@@ -1,0 +1,67 @@
+# Anyone can run these: demo, lab, test, lint, types, bench, clean. All of them make their own .venv first.
+.PHONY: demo lab test lint types bench clean ready front screenshots soak lock
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+FRONT := kafka_jupyter/notebook/static/widget.js
+SOURCES := $(shell find labextension/src labextension/style labextension/schema -type f 2>/dev/null) labextension/package.json labextension/package-lock.json
+
+ready: $(READY) $(FRONT)
+
+# The editable install builds the front end (npm ci and all) through the hatch hook.
+$(READY): pyproject.toml constraints.txt labextension/package.json labextension/package-lock.json
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/pip install --quiet --constraint constraints.txt --group dev --editable ".[worker,local,lab]"
+	touch $@
+
+$(FRONT): $(READY) $(SOURCES)
+	test -d labextension/node_modules || npm --prefix labextension ci --ignore-scripts --no-audit --no-fund
+	PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix labextension run --silent build:prod
+	touch $@
+
+demo: ready
+	$(BIN)/python scripts/demo.py
+
+lab: ready
+	$(BIN)/kafka-jupyter up --workers 1 --lab --lab-root notebooks
+
+lint: ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	npm --prefix labextension run --silent lint
+	npm --prefix labextension run --silent check
+
+types: ready
+	$(BIN)/mypy
+
+front: ready
+	npm --prefix labextension test --silent
+
+# Everything: lint, types and import contracts, the front end's unit tests, then all tests with the real broker and browser.
+test: lint types front
+	$(BIN)/python -m pytest
+
+bench: ready
+	$(BIN)/python -m benchmarks
+
+soak: ready
+	$(BIN)/python -m tests.support.simulator --histories $(or $(HISTORIES),1000000)
+
+screenshots: ready
+	$(BIN)/python -m pytest tests/browser -k pictures
+
+# The versions that `make test` is known to pass with.
+lock: ready
+	$(BIN)/pip freeze --exclude-editable | grep -v -i -e '^kafka' > constraints.txt
+
+clean:
+	-$(BIN)/kafka-jupyter down
+	rm -rf $(VENV) build dist labextension/node_modules labextension/lib labextension/*.tsbuildinfo kafka_jupyter/labextension kafka_jupyter/notebook/static
