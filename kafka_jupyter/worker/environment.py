@@ -16,12 +16,11 @@ _PREFIXES = (
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|_KEY|^TF_VAR_")  # TF_VAR_ and TF_TOKEN_ are Terraform's, not TensorFlow's
 
 
+# Set unless somebody has: TensorFlow's start-up chatter would fill every log, and the first child would take a GPU's whole memory.
+_DEFAULTS = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+
+
 def for_child(environ: Mapping[str, str]) -> dict[str, str]:
-    """The allow-list applied. TensorFlow's start-up chatter is off unless somebody has set its level: it would fill every log."""
-    allowed = {
-        name: value
-        for name, value in environ.items()
-        if (name in _NAMES or name.startswith(_PREFIXES)) and not _SECRET.search(name.upper())
-    }
-    allowed.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    return allowed
+    """The allow-list applied, and two defaults."""
+    known = {name: value for name, value in environ.items() if name in _NAMES or name.startswith(_PREFIXES)}
+    return _DEFAULTS | {name: value for name, value in known.items() if not _SECRET.search(name.upper())}

@@ -167,19 +167,19 @@ def test_a_child_sees_only_the_allowed_environment():
         "KAFKA_JUPYTER_BOOTSTRAP_SERVERS": "x", "AWS_SECRET_ACCESS_KEY": "x", "JUPYTERHUB_API_TOKEN": "x",
         "TF_TOKEN_app_terraform_io": "x", "TF_VAR_password": "x", "HF_TOKEN": "x", "JPY_API_TOKEN": "x", "SSH_AUTH_SOCK": "x",
     }  # fmt: skip
-    needed = {"PATH": os.environ["PATH"], "HOME": "/nowhere", "LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "2", "TF_CPP_MIN_LOG_LEVEL": "1"}
+    needed = {"PATH": os.environ["PATH"], "HOME": "/nowhere", "LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "2"}
     children = Children(environ={**secrets, **needed}, **ENTRIES)
     try:
         watched = Watched(children)
         order(watched, "environment")
-        assert watched.told("environ") == needed
+        assert watched.told("environ") == environment.for_child({}) | needed
     finally:
         children.close()
 
 
-def test_the_allow_list_quiets_tensorflow_unless_somebody_set_its_level():
-    assert environment.for_child({}) == {"TF_CPP_MIN_LOG_LEVEL": "2"}
-    assert environment.for_child({"TF_CPP_MIN_LOG_LEVEL": "0"}) == {"TF_CPP_MIN_LOG_LEVEL": "0"}
+def test_tensorflow_is_quiet_and_shares_a_gpu_unless_somebody_says_otherwise():
+    assert environment.for_child({}) == {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    assert environment.for_child({"TF_CPP_MIN_LOG_LEVEL": "0"})["TF_CPP_MIN_LOG_LEVEL"] == "0"
 
 
 def test_a_child_holds_no_descriptor_but_its_own(children):
