@@ -196,7 +196,7 @@ class Worker:
         state = self.states.get(duty.claim.run_id)
         if state is None or not self._holds(duty, state):
             over = duty.won_s is not None or (state is not None and (state.terminal or state.last_n >= duty.claim.n))
-            given_up = state is not None and not state.claimable and self.world.random.random() < 0.3
+            given_up = not self.world.calm and self.world.random.random() < 0.1
             if over or given_up:
                 self._duty = None
             else:
