@@ -72,7 +72,6 @@ class Settings:
     lease_ttl_s: float = 30.0  # silence after which an attempt may be expired; heartbeats every ttl/6
     claim_grace_s: float = 0.05  # how long others wait for the worker that owns the task's partition
     outage_grace_s: float = 600.0  # a training goes on for so long without Kafka
-    stall_timeout_s: float = 1800.0  # a child that makes no step for so long is killed
     cancel_grace_s: float = 1.0  # between SIGTERM and SIGKILL of a child
     delivery_timeout_s: float = 10.0  # of one record
     connect_timeout_s: float = 5.0  # "broker unreachable" is said after this

@@ -70,7 +70,8 @@ def _execute(client: Client, known: set[str], console: Console) -> nbformat.Note
 
     def execute() -> None:
         try:
-            executor.execute()
+            with (BUILD / "kernel.log").open("wb") as log:
+                executor.execute(stderr=log)
         except BaseException as error:  # noqa: BLE001  # raised again below: a thread has no caller
             failure.append(error)
 

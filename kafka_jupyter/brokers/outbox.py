@@ -6,6 +6,7 @@ A delivery failure means "unknown"; the fold makes duplicates mean nothing, so s
 from __future__ import annotations
 
 import dataclasses
+import functools
 import threading
 import time
 
@@ -60,11 +61,11 @@ class Outbox:
                 entry.due_s = None
         for key, entry in due:
             try:
-                self._log.send_control(entry.record, lambda error, _offset, key=key: self._delivered(key, error))
+                self._log.send_control(entry.record, functools.partial(self._delivered, key))
             except errors.BrokerError as failure:
-                self._delivered(key, failure)
+                self._delivered(key, failure, -1)
 
-    def _delivered(self, key: bytes, error: errors.BrokerError | None) -> None:
+    def _delivered(self, key: bytes, error: errors.BrokerError | None, _offset: int) -> None:
         with self._lock:
             entry = self._entries.get(key)
             if entry is not None and error is not None:

@@ -107,7 +107,7 @@ class CommitTracker:
     def owned(self, owned: set[Partition]) -> None:
         for table in (self._open, self._next, self._committed):
             for place in [p for p in table if p not in owned]:
-                del table[place]  # type: ignore[attr-defined]
+                del table[place]
 
     def seen(self, place: TaskPlace, claimed: bool) -> None:
         key = (place.topic, place.partition)
