@@ -15,7 +15,7 @@ from kafka_jupyter.errors import CannotTravel
 
 SIZE_LIMIT = 64 << 20  # bytes of JSON; vocabularies stand in it
 DEPTH_LIMIT = 64
-NODE_LIMIT = 10_000  # JSON objects and lists that hold more than plain values
+NODE_LIMIT = 50_000  # JSON objects and lists that hold more than plain values; a model of 500 layers has about 10,000
 
 _DATA_CLASSES = frozenset({"__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__slice__", "__ellipsis__"})
 # A string under one of these keys would be opened as a file.

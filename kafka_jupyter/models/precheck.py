@@ -36,8 +36,8 @@ _ATTRIBUTES_WITH_CODE = (
     keras.metrics.Metric,
     keras.quantizers.Quantizer,
 )
-# Keras puts these over the class's own on every instance, or they are plain data that happens to share a method's name.
-_METHODS_THAT_KERAS_REPLACES = frozenset({"build", "quantize", "loss"})
+# Keras sets these on every instance, over the class's own.
+_SET_BY_KERAS = frozenset({"build", "quantize", "loss"})
 _METHODS_THAT_TRAIN = (
     "call", "build", "__call__", "train_step", "test_step", "compute_loss", "compute_metrics", "update_step", "apply_gradients",
     "update_state", "result", "get_config",
@@ -113,7 +113,7 @@ def _check_part(part: Any, what: str, where: str, depth: int = 0) -> None:
     if depth > 8:
         return
     for name, value in vars(part).items():
-        if name.startswith("__") or name in _METHODS_THAT_KERAS_REPLACES or isinstance(value, keras.layers.Layer):
+        if name.startswith("__") or name in _SET_BY_KERAS or isinstance(value, keras.layers.Layer):
             continue  # layers below are met by the walk over all layers
         for item in value if isinstance(value, (list, tuple)) and len(value) <= 64 else (value,):
             _check_value(item, what, f"{where}, {name.lstrip('_')}", depth)
