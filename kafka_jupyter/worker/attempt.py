@@ -233,9 +233,10 @@ class Attempt:
         )
 
     def _exception(self, error: frames.Error) -> Ending:
+        """Rule 7: an exception is final at once; that memory or a file was missing may be different the next time."""
         return lambda end: control.Failed(
             **self._own,
-            retryable=False,
+            retryable=error.reason in ("store", "memory"),
             reason=error.reason,
             error=error.error,
             message=error.message,
