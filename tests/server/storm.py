@@ -141,4 +141,3 @@ def truth(log: Log) -> set[Found]:
                 batches.append(record)
     started = {(s.run_id, a.n, a.worker, a.nonce) for s in ledger.states.values() for a in s.starts}
     return {(b.run_id, b.n, row.seq) for b in batches if (b.run_id, b.n, b.worker, b.nonce) in started for row in b.rows}
-

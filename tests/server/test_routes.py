@@ -198,4 +198,3 @@ async def test_a_run_of_a_newer_version_is_shown_as_read_only(server: Server, lo
     follower = (await manager.session()).follower
     await eventually(lambda: getattr(follower.state(player.run_id), "newer", False), "the newer record was never read")
     assert (await server.get(f"runs/{player.run_id}")).json["run"]["read_only"] is True
-

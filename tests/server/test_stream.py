@@ -238,7 +238,9 @@ async def test_fifty_clients_that_come_and_go_leave_nothing_behind(server: Serve
     assert own_threads() <= threads
 
 
-async def test_at_shutdown_every_stream_says_bye_and_every_thread_ends(server: Server, log: Log, manager: Manager, jp_serverapp: Any) -> None:
+async def test_at_shutdown_every_stream_says_bye_and_every_thread_ends(
+    server: Server, log: Log, manager: Manager, jp_serverapp: Any
+) -> None:
     streams = [await begun(server) for _ in range(3)]
     mine = {"kafka_jupyter-producer"}  # of `log`, which plays
     Player.new(log).whole()

@@ -65,7 +65,7 @@ class Cutter:
     async def once(self) -> None:
         stream = await self.server.stream("", self.last_id)
         left = int(10 ** self.dice.uniform(0, 4.5))
-        while left > 0 and (data := await stream.reader.read(left)):
+        while left > 0 and not stream.parser.comments and (data := await stream.reader.read(left)):  # a comment: nothing more comes now
             left -= len(data)
             found = stream.parser.feed(data)
             self.told.take(found)
