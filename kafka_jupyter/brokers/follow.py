@@ -111,6 +111,11 @@ class Follower:
         with self._lock:
             return list(self._ledger.states.values())
 
+    def active(self) -> list[RunState]:
+        """The runs that have not ended."""
+        with self._lock:
+            return list(self._ledger.active.values())
+
     def waiting(self) -> list[RunState]:
         with self._lock:
             return self._ledger.waiting()
@@ -252,9 +257,9 @@ class Follower:
         self._read_to(reader, {p: bounds[p[1]][1] for p in control_places} | {p: high for p, (_, high) in worker_ends.items()})
         if log_places:
             tails = {place: high for place, (_, high) in log_bounds.items()}
-            for state in self._ledger.states.values():
+            for state in self._ledger.active.values():
                 place = self.log.topics.place(topics.TRAINING_LOG, state.run_id)
-                if not state.terminal and state.starts:
+                if state.starts:
                     tails[place] = min(tails[place], *(start.log_offset for start in state.starts))
             self._tails = {place: max(tail, log_bounds[place][0]) for place, tail in tails.items()}
             reader.add(self._tails)

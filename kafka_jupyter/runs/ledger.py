@@ -19,6 +19,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.states: dict[str, RunState] = {}
+        self.active: dict[str, RunState] = {}  # those that have not ended: few, where `states` may be many
         self._logs: dict[str, view.RowLog] = {}
         self._ended: collections.OrderedDict[str, None] = collections.OrderedDict()
         self.forgotten: set[str] = set()  # runs whose rows were dropped from memory
@@ -38,6 +39,7 @@ class Ledger:
     def begin(self, beginning: Beginning) -> None:
         """Starts from snapshots."""
         self.states.update(beginning.states)
+        self.active.update((run_id, state) for run_id, state in beginning.states.items() if not state.terminal)
         self.gone = beginning.gone
 
     def rows(self, batch: RowBatch) -> list[Row]:
@@ -52,13 +54,17 @@ class Ledger:
 
     def waiting(self) -> list[RunState]:
         """Runs that a free slot may take, in the order in which they are taken."""
-        return choose.order(s for s in self.states.values() if s.claimable and s.run_id not in self.gone)
+        return choose.order(s for s in self.active.values() if s.claimable and s.run_id not in self.gone)
 
     def _keep(self, before: RunState | None, after: RunState) -> RunState | None:
         if after is before:
             return None
         self.states[after.run_id] = after
-        if after.terminal and after.run_id not in self._ended:
+        if not after.terminal:
+            self.active[after.run_id] = after
+            return after
+        self.active.pop(after.run_id, None)
+        if after.run_id not in self._ended:
             self._ended[after.run_id] = None
             if len(self._ended) > KEPT_ENDED:
                 old, _ = self._ended.popitem(last=False)

@@ -49,7 +49,7 @@ class Reaper:
     def tick(self, now_s: float, mine: set[str]) -> None:
         """Expires the silent. `mine`: runs that this worker itself is busy with."""
         by_partition: dict[int, list[RunState]] = {partition: [] for partition in self._clocks}
-        for state in self._follower.states():
+        for state in self._follower.active():
             if state.open is not None and state.run_id not in mine:
                 by_partition[self._log.topics.place(topics.RUN_CONTROL, state.run_id)[1]].append(state)
         for partition, clock in self._clocks.items():
@@ -88,11 +88,11 @@ class Reaper:
     def _end_too_old(self) -> None:
         """Asks for the end of what is about to leave the log. Our wall clock only decides when to ask; append times decide."""
         now_ms = time.time() * 1000
-        for state in self._follower.states():
+        for state in self._follower.active():
             keep = state.submitted.keep_days if state.submitted else DEFAULT_KEEP_DAYS
             born = state.first_ms if state.submitted_ms is None else state.submitted_ms
             old = now_ms - born > (keep - TOO_OLD_MARGIN_DAYS) * topics.DAY_MS
-            if old and not state.terminal and not state.newer and self._rank(state.run_id) == 0:
+            if old and not state.newer and self._rank(state.run_id) == 0:
                 self._send(control.TooOld(run_id=state.run_id, reaper=self._worker_id))
 
     def _bury(self, run_id: str) -> None:
