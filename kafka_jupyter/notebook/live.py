@@ -52,6 +52,7 @@ class CellView:
             with self._lock:
                 self._card.finish(*self._now())
         else:
+            self._card.stop_waiting()
             threading.Thread(target=self._follow, name="kafka_jupyter-card", daemon=True).start()
 
     def settle(self) -> None:

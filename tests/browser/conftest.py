@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext
 
+from kafka_jupyter.brokers import local
+from kafka_jupyter.brokers.kafka import Cluster
+from kafka_jupyter.brokers.log import Log
+from kafka_jupyter.settings import Settings
 from tests.browser.lab import running_chromium
+from tests.support.scene import Scene
+from tests.support.workers import workers
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +27,19 @@ def context(chromium: Browser) -> Iterator[BrowserContext]:
     context = chromium.new_context(viewport={"width": 1280, "height": 1100})
     yield context
     context.close()
+
+
+@pytest.fixture(scope="session")
+def scene(kafka: local.Endpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """Topics and a worker for all browser tests; notebooks, servers and worker share nothing but Kafka."""
+    folder = tmp_path_factory.mktemp("scene")
+    settings = Settings(
+        owner="ada@test", data_dir=folder / "data", cache_dir=folder / "cache", bootstrap_servers=kafka.servers, topic_prefix="browser."
+    )
+    with contextlib.closing(Log.open(Cluster(settings), create=True)) as log, workers(settings, folder) as started:
+        scene = Scene(settings, log, started)
+        started.start("box", slots=2)
+        try:
+            yield scene
+        finally:
+            scene.close()

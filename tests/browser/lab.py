@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import nbformat
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, sync_playwright
 
 from tests.support.waiting import wait_until
 
@@ -73,6 +73,12 @@ class Lab:
         notebook = nbformat.read(self.root / name, as_version=4)
         return [[output.get("data", {}) for output in cell.get("outputs", [])] for cell in notebook.cells]
 
+    def start_kernel(self, name: str, kernel: str = "") -> str:
+        """The id of the kernel that the notebook will find when it is opened: a new one, or `kernel`, which notebooks then share."""
+        asked = {"id": kernel} if kernel else {"name": "python3"}
+        session = self.api("api/sessions", "POST", {"path": name, "name": name, "type": "notebook", "kernel": asked})
+        return str(session["kernel"]["id"])
+
     def open(self, context: BrowserContext, name: str) -> Notebook:
         page = context.new_page()
         book = Notebook(page)
@@ -96,6 +102,9 @@ class Notebook:
     def wait_kernel(self) -> None:
         """The indicator says idle before the connection exists, and a key pressed then is lost: ask the connection."""
         self.page.wait_for_function(_KERNEL_READY, timeout=60_000)
+
+    def cell(self, index: int) -> Locator:
+        return self.page.locator(".jp-Notebook .jp-CodeCell").nth(index)
 
     def run(self, cell: int) -> None:
         self.page.locator(".jp-Notebook .jp-CodeCell .cm-content").nth(cell).click()
@@ -125,9 +134,10 @@ class Notebook:
 def running_lab(
     root: pathlib.Path, *arguments: str, environment: Mapping[str, str] | None = None, disabled: Sequence[str] = (), port: int = 0
 ) -> Iterator[Lab]:
-    """JupyterLab with the front end of this checkout. `disabled`: Lab extensions that are switched off."""
+    """JupyterLab with both extensions of this checkout, as an installation leaves them. `disabled`: Lab extensions, switched off."""
     port = port or free_port()
-    env = {**os.environ, **_own_folders(root, disabled), **(environment or {})}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("KAFKA_JUPYTER_")}
+    env = {**inherited, **_own_folders(root, disabled), **(environment or {})}
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), env.get("PYTHONPATH", "")]))
     command = [
         *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--ServerApp.port_retries=0"),
@@ -153,10 +163,12 @@ def _log(root: pathlib.Path) -> pathlib.Path:
 def _own_folders(root: pathlib.Path, disabled: Sequence[str]) -> dict[str, str]:
     """A browser test writes settings and workspaces: never into the person's own."""
     home = root.parent / f"{root.name}-jupyter"
-    pages, extensions = home / "config/labconfig", home / "path/labextensions"
-    for folder in (pages, extensions):
+    pages, extensions, servers = home / "config/labconfig", home / "path/labextensions", home / "config/jupyter_server_config.d"
+    for folder in (pages, extensions, servers):
         folder.mkdir(parents=True, exist_ok=True)
     (pages / "page_config.json").write_text(json.dumps({"disabledExtensions": dict.fromkeys([NEWS, *disabled], True)}))
+    installed = "kafka_jupyter.json"
+    shutil.copy(ROOT / "jupyter-config/server-config" / installed, servers / installed)
     link = extensions / "kafka-jupyter"
     if not link.exists():
         link.symlink_to(ROOT / "kafka_jupyter/labextension")

@@ -1,0 +1,99 @@
+"""The pictures of the documentation, taken from real runs. KAFKA_JUPYTER_PICTURES=1 (`make screenshots`) renews docs/images."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, expect
+
+from kafka_jupyter.notebook.card import MIME
+from kafka_jupyter.protocol.task import Requirements
+from tests.browser.lab import ROOT
+from tests.browser.stage import Stage, running_stage
+from tests.browser.test_live_card import READY_MS
+from tests.support.scene import Scene
+from tests.support.training import Submission, mlp, submit, task_of
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
+
+LIMIT = 150 << 10  # bytes of a picture in the repository
+
+# Is anything of the card wider than its place, or outside of the card?
+CUT_OFF = """cards => cards.flatMap(card => {
+  const frame = card.getBoundingClientRect();
+  return [...card.querySelectorAll('*')].filter(e => {
+    const box = e.getBoundingClientRect();
+    const seen = box.width > 1 && !e.closest('.uplot');
+    return seen && (box.right > frame.right + 1 || box.bottom > frame.bottom + 1 || e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0);
+  }).map(e => `${e.className}: ${e.textContent}`);
+})"""
+
+
+@pytest.fixture
+def stage(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with running_stage(scene, tmp_path_factory.mktemp("pictures")) as stage:
+        yield stage
+        stage.clear()
+
+
+@pytest.fixture
+def context(chromium: Browser) -> Iterator[BrowserContext]:
+    """Narrow, as a notebook beside a sidebar, and sharp."""
+    context = chromium.new_context(viewport={"width": 1040, "height": 1200}, device_scale_factor=1.5)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def folder(tmp_path: pathlib.Path) -> pathlib.Path:
+    if os.environ.get("KAFKA_JUPYTER_PICTURES") != "1":
+        return tmp_path
+    images = ROOT / "docs/images"
+    images.mkdir(parents=True, exist_ok=True)
+    return images
+
+
+def nine_classes() -> Any:
+    """For ten digits: TensorFlow refuses the tenth."""
+    import keras
+
+    model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(9)])
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+def runs_of_every_kind(scene: Scene) -> list[Submission]:
+    """Running, queued, failed, succeeded: as a page of work looks like."""
+    done = submit(scene.log, "digits", rows=1797, epochs=20, validation_split=0.1, shuffle=True)
+    scene.ended(done)
+    failed = submit(scene.log, "lstm-prices", model=nine_classes(), epochs=50)
+    scene.ended(failed)
+    waiting = submit(scene.log, "wide-net", task=task_of(mlp(), "wide-net", 256, 20, requirements=Requirements(device="gpu")))
+    scene.state(waiting)
+    running = submit(scene.log, "digits", rows=1797, epochs=40, validation_split=0.1, batch_size=2)
+    scene.running(running, epochs=8)
+    return [running, waiting, failed, done]
+
+
+def test_pictures_of_running_queued_failed_and_succeeded_cards_show_them_whole(
+    stage: Stage, context: BrowserContext, folder: pathlib.Path
+) -> None:
+    runs = runs_of_every_kind(stage.scene)
+    stage.lab.write("pictures.ipynb", "", outputs={0: [{MIME: {"v": 1, "runs": [{"run_id": run.run_id}]}} for run in runs]})
+    book = stage.lab.open(context, "pictures.ipynb")
+    cards = book.page.locator(".kj-Card")
+    for i, state in enumerate(("RUNNING", "QUEUED", "FAILED", "SUCCEEDED")):
+        expect(cards.nth(i).locator(".kj-chip")).to_have_text(state, timeout=READY_MS)
+    area = book.cell(0).locator(".jp-Cell-outputArea")
+    for theme in ("light", "dark"):
+        if theme == "dark":
+            book.dark()
+        assert cards.evaluate_all(CUT_OFF) == []
+        picture = folder / f"card-{theme}.png"
+        area.screenshot(path=picture, animations="disabled")
+        assert 5 << 10 < picture.stat().st_size <= LIMIT
+    assert book.errors == []
