@@ -177,6 +177,7 @@ def test_a_claim_that_loses_still_tells_where_the_task_is() -> None:
     elsewhere = control.TaskPlace("task", 2, 77)
     state = fold([request(Pause), claimed(task=elsewhere)])
     assert (state.open, state.task) == (None, elsewhere)
+    assert fold([claimed(), submitted()], state).task == elsewhere, "the first one that is known stays"
 
 
 @pytest.mark.parametrize("stale", [-1, 1, 3, 99])
@@ -267,12 +268,14 @@ def test_a_released_for_other_reasons_never_counts(reason: str) -> None:
     assert _attempts(30, reason).state is State.QUEUED
 
 
-def test_progress_forgives_failures_but_not_without_end() -> None:
+@pytest.mark.parametrize(("kind", "waits"), [("failed", State.RETRYING), ("expired", State.LOST)])
+def test_progress_forgives_but_not_without_end(kind: str, waits: State) -> None:
     state: RunState | None = None
-    for n in range(1, 20):
-        state = fold([claimed(n), of_attempt(control.Checkpointed, n, epoch=n), of_attempt(control.Failed, n)], state)
-        assert state.state is State.RETRYING
-    assert fold([claimed(20), of_attempt(control.Checkpointed, 20, epoch=20), of_attempt(control.Failed, 20)], state).state is State.DEAD
+    for n in range(1, 21):
+        state = fold([claimed(n), of_attempt(control.Checkpointed, n, epoch=n)], state)
+        assert state.open is not None
+        state = fold([of_attempt(control.Failed, n) if kind == "failed" else expired(state.open.last, n)], state)
+        assert state.state is (waits if n < 20 else State.DEAD)
 
 
 def test_a_checkpoint_that_is_not_higher_is_no_progress() -> None:
