@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import functools
-import json
-import re
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import msgspec
 from jupyter_server.auth.decorator import authorized
@@ -24,8 +22,14 @@ MANAGER = "kafka_jupyter_manager"  # in the web application's settings
 PAGE, PAGE_LIMIT = 50, 500  # runs in one answer
 FOLLOWED_LIMIT = 200  # runs that one stream may name
 REASON_LIMIT = 500  # characters
-_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _STATUS: tuple[tuple[type[KafkaJupyterError], int], ...] = ((RunNotFound, 404), (RunEnded, 409), (BrokerError, 503))
+
+
+class Asked(msgspec.Struct):
+    """The body of a request."""
+
+    reason: Annotated[str, msgspec.Meta(max_length=REASON_LIMIT)] = ""
+    request_id: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_-]{0,64}\Z")] = ""
 
 
 Verb = TypeVar("Verb", bound=Callable[..., Awaitable[None]])
@@ -112,10 +116,10 @@ class RequestHandler(Handler):
 
     @guarded("write")
     async def post(self, run_id: str, kind: str) -> None:
-        reason, request_id = _asked(self.request.body)
-        user = self.current_user
+        asked, user = _asked(self.request.body), self.current_user
         by = str(user.name or user.username)
-        await self.answer(self.manager.request(kind, _checked(run_id), request_id, by, reason), 202)
+        made = self.manager.request(kind, _checked(run_id), asked.request_id or ids.new_request_id(), by, asked.reason)
+        await self.answer(made, 202)
 
 
 class WorkersHandler(Handler):
@@ -163,20 +167,12 @@ def _checked(run_id: str) -> str:
     return run_id
 
 
-def _asked(body: bytes) -> tuple[str, str]:
-    """(reason, request id) of a request's body. Raises 400."""
+def _asked(body: bytes) -> Asked:
+    """Raises 400."""
     try:
-        data = json.loads(body.decode()) if body.strip() else {}
-    except ValueError as error:
-        raise web.HTTPError(400, "The body is not JSON") from error
-    reason, request_id = (
-        (data.get("reason", ""), data.get("request_id") or ids.new_request_id()) if isinstance(data, dict) else (None, None)
-    )
-    if not isinstance(reason, str) or len(reason) > REASON_LIMIT:
-        raise web.HTTPError(400, f"The body must be an object; its reason a text of at most {REASON_LIMIT} characters")
-    if not isinstance(request_id, str) or not _REQUEST_ID.match(request_id):
-        raise web.HTTPError(400, "request_id must be letters, digits, '_' or '-', at most 64")
-    return reason, request_id
+        return msgspec.json.decode(body.strip() or b"{}", type=Asked)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise web.HTTPError(400, f"The body may be empty or a JSON object: reason ({REASON_LIMIT} characters), request_id") from error
 
 
 def routes() -> list[tuple[str, type[Handler]]]:

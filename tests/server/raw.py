@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -129,9 +130,11 @@ class Stream:
 
     async def until(self, condition: Callable[[list[Event]], Any], message: str) -> list[Event]:
         """Reads on until the condition holds for all that was seen."""
+        deadline = asyncio.get_running_loop().time() + PATIENCE_S
         while not condition(self.seen):
-            if await self.read() is None:
-                raise AssertionError(f"the stream ended before {message}: {[event.kind for event in self.seen][-10:]}")
+            last = [(event.kind, event.data) for event in self.seen[-3:]]
+            assert await self.read() is not None, f"the stream ended before {message}: {last}"
+            assert asyncio.get_running_loop().time() < deadline, f"waited {PATIENCE_S:g} s until {message}: {last}"
         return self.seen
 
     async def events(self) -> AsyncIterator[Event]:
@@ -147,10 +150,8 @@ class Stream:
 
     async def close(self) -> None:
         self.cut()
-        try:
+        with contextlib.suppress(ConnectionError):
             await self.writer.wait_closed()
-        except ConnectionError:
-            pass
 
 
 class Server:

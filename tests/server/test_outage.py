@@ -21,7 +21,6 @@ from tests.server.raw import Server, eventually
 from tests.support.local import stopped_at_the_end
 from tests.support.playing import Player
 
-
 JARS = os.environ.get("M2_REPO") or str(pathlib.Path.home() / ".m2" / "repository")  # a test's HOME is empty
 
 

@@ -136,7 +136,18 @@ async def test_hostile_text_as_a_run_id_is_refused_and_goes_nowhere(server: Serv
         assert b"<script>" not in answer.body
 
 
-BAD_BODIES = [b"{", b"[]", b'"stop"', b"\xff\xfe", b'{"reason": 3}', b'{"request_id": "a b"}', b'{"request_id": 7}', b"[" * 100_000]
+BAD_BODIES = [
+    b"{",
+    b"[]",
+    b'"stop"',
+    b"\xff\xfe",
+    b'{"reason": 3}',
+    b'{"request_id": "a b"}',
+    b'{"request_id": 7}',
+    b"[" * 100_000,
+    b'{"x": ' + b"[" * 100_000,
+    b'{"reason": "\\ud800"}',
+]
 
 
 @pytest.mark.parametrize("body", [*BAD_BODIES, json.dumps({"reason": "x" * 501}).encode()])

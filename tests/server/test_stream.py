@@ -75,7 +75,7 @@ async def reads_comments(stream: Stream) -> int:
 
 
 async def test_a_stream_does_not_count_as_activity_of_a_person(server: Server, log: Log, jp_serverapp: Any) -> None:
-    before = jp_serverapp.web_app.settings["api_last_activity"] if "api_last_activity" in jp_serverapp.web_app.settings else None
+    before = jp_serverapp.web_app.settings.get("api_last_activity")
     stream = await begun(server)
     await stream.close()
     for path in ("runs", "health", "workers"):
@@ -131,7 +131,7 @@ async def test_a_cursor_that_is_none_of_ours_is_answered_with_reset(server: Serv
     Player.new(log).whole()
     await server.get("runs")
     stream = await begun(server, "", cursor if cursor.isascii() else cursor.encode().decode("latin-1"))
-    assert [event.kind for event in stream.seen][0] == "reset"
+    assert stream.seen[0].kind == "reset"
     player = Player.new(log)
     player.submit()
     await stream.until(lambda seen: player.run_id in str(seen), "it went on from there")

@@ -13,7 +13,7 @@ import pytest
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.server.limits import Limits
 from kafka_jupyter.server.manager import Manager
-from tests.server.raw import Event, Server, Stream
+from tests.server.raw import PATIENCE_S, Event, Server, Stream
 from tests.server.storm import Found, Storm, truth
 
 LIVE_ONLY = ("now_ms", "queue", "waiting")  # of a run's state: what the moment of telling decides
@@ -48,10 +48,12 @@ async def follow_to_the_end(stream: Stream, told: Told, runs: set[str], rows: se
     def is_all() -> bool:
         return rows <= told.rows.keys() and all(told.states.get(run, {}).get("terminal") for run in runs)
 
+    deadline = asyncio.get_running_loop().time() + PATIENCE_S
     while not is_all():
         found = await stream.read()
         assert found is not None, "the stream ended"
         told.take(found)
+        assert asyncio.get_running_loop().time() < deadline, f"never told: {sorted(rows - told.rows.keys())[:5]}"
 
 
 class Cutter:
