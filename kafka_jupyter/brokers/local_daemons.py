@@ -7,6 +7,7 @@ import os
 import pathlib
 import sys
 import time
+import urllib.parse
 
 import msgspec
 
@@ -42,8 +43,9 @@ def start_workers(settings: Settings, folder: pathlib.Path, count: int) -> list[
     return [daemon for name, daemon in living.items() if name != LAB]
 
 
-def start_lab(settings: Settings, folder: pathlib.Path, root: pathlib.Path) -> tuple[Daemon, str]:
-    """JupyterLab in the background, showing `root`; with its address, token included. One that runs already is returned."""
+def start_lab(settings: Settings, folder: pathlib.Path, root: pathlib.Path, notebook: str = "") -> tuple[Daemon, str]:
+    """JupyterLab in the background, showing `root`; with its address (of `notebook` in it), token included. One that runs already is
+    returned."""
     with daemons.locked(folder / "daemons.lock", 60, lambda: None):
         living = {daemon.name: daemon for daemon in recorded(folder) if daemon.alive}
         if LAB not in living:
@@ -52,7 +54,7 @@ def start_lab(settings: Settings, folder: pathlib.Path, root: pathlib.Path) -> t
                 command.append("--allow-root")
             living[LAB] = _spawn(settings, folder, LAB, command)
             _write(folder, living.values())
-    return living[LAB], _lab_address(living[LAB])
+    return living[LAB], _lab_address(living[LAB], notebook)
 
 
 def stop_all(folder: pathlib.Path) -> list[str]:
@@ -82,7 +84,7 @@ def _write(folder: pathlib.Path, living: object) -> None:
     daemons.write_atomically(folder / "daemons.json", msgspec.json.format(msgspec.json.encode(list(living))))  # type: ignore[call-overload]
 
 
-def _lab_address(lab: Daemon) -> str:
+def _lab_address(lab: Daemon, notebook: str) -> str:
     """From the file that every Jupyter server writes when it listens."""
     from jupyter_core.paths import jupyter_runtime_dir
 
@@ -93,4 +95,5 @@ def _lab_address(lab: Daemon) -> str:
             raise LocalKafkaError(detail=f"JupyterLab did not come up: {daemons.tail(pathlib.Path(lab.log))} (its log is {lab.log})")
         time.sleep(0.05)
     server = msgspec.json.decode(file.read_bytes())
-    return f"{server['url']}lab?token={server['token']}"
+    page = f"lab/tree/{urllib.parse.quote(notebook)}" if notebook else "lab"
+    return f"{server['url']}{page}?token={server['token']}"

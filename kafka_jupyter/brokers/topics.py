@@ -12,7 +12,6 @@ from kafka_jupyter.brokers.kafka import Cluster, Partition
 from kafka_jupyter.protocol import topics as spec
 from kafka_jupyter.settings import Settings
 
-
 SETTLE_S = 10.0  # until all brokers know of a new topic
 
 

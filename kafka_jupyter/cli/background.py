@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import time
+import webbrowser
 from typing import Any
 
 from kafka_jupyter.brokers import daemons, local, local_daemons, local_jars
@@ -17,7 +18,7 @@ from kafka_jupyter.settings import Settings
 _WORKERS_S = 90.0  # for workers to load Keras; a cold disk needs long for TensorFlow
 
 
-def start(settings: Settings, brokers: int | None, workers: int, lab: bool) -> None:
+def start(settings: Settings, brokers: int | None, workers: int, lab: bool, notebook: pathlib.Path | None = None) -> None:
     folder = local.folder_of(settings)
     with say.progress() as progress:
         ready = local.provide(settings, workers, brokers, progress)
@@ -27,13 +28,16 @@ def start(settings: Settings, brokers: int | None, workers: int, lab: bool) -> N
         address = ""
         if lab:
             progress("Starting JupyterLab", None)
-            _, address = local_daemons.start_lab(settings, folder, pathlib.Path.cwd())
+            root = notebook.parent if notebook else pathlib.Path.cwd()
+            _, address = local_daemons.start_lab(settings, folder, root, notebook.name if notebook else "")
     count = len(ready.bootstrap_servers.split(","))
     say.line(f"Apache Kafka {local_jars.KAFKA_VERSION} is ready at {ready.bootstrap_servers} ({count} broker{'s' * (count > 1)})")
     for daemon in _workers(folder):
         say.line(f"worker {daemon.name}: pid {daemon.pid}, log {daemon.log}")
     if address:
         say.line(f"JupyterLab: {address}")
+        if notebook:
+            webbrowser.open(address)  # where there is no browser, the line above is all
     say.line(f"Logs are in {folder / 'logs'}. Stop with: kafka-jupyter down")
 
 

