@@ -24,10 +24,12 @@ class KafkaJupyterApp(ExtensionApp):
     name = "kafka_jupyter"
 
     profile = Unicode("", help="The table of the profile file to use.").tag(config=True)
-    config_file_path = Unicode("", help="The profile file (TOML).").tag(config=True)
+    profile_file = Unicode("", help="The profile file (TOML); empty means profiles.toml in the user's configuration folder.").tag(
+        config=True
+    )
     bootstrap_servers = Unicode("", help='Where Kafka is: "host:port,…". Empty means the local Kafka.').tag(config=True)
     topic_prefix = Unicode("", help='"team1." keeps two teams apart on one cluster.').tag(config=True)
-    data_dir = Unicode("", help="Where the local Kafka keeps its state.").tag(config=True)
+    local_kafka_dir = Unicode("", help="Where the local Kafka keeps its state.").tag(config=True)
     heartbeat_s = Float(_DEFAULTS.heartbeat_s, min=0.05, help="Seconds between two comments in a silent stream.").tag(config=True)
     stall_s = Float(_DEFAULTS.stall_s, min=0.05, help="Seconds after which a stream that takes nothing is closed.").tag(config=True)
 
@@ -43,9 +45,9 @@ class KafkaJupyterApp(ExtensionApp):
 
     def _settings(self) -> Settings:
         return Settings.from_env(
-            config_file=pathlib.Path(self.config_file_path) if self.config_file_path else None,
+            config_file=pathlib.Path(self.profile_file) if self.profile_file else None,
             profile=self.profile or None,
             bootstrap_servers=self.bootstrap_servers or None,
             topic_prefix=self.topic_prefix or None,
-            data_dir=self.data_dir or None,
+            data_dir=self.local_kafka_dir or None,
         )

@@ -33,7 +33,7 @@ def traits(settings: Settings) -> dict[str, Any]:
 
 @pytest.fixture
 def jp_server_config(traits: dict[str, Any], bare_settings: Settings) -> Config:
-    own = {"data_dir": str(bare_settings.data_dir), **traits}
+    own = {"local_kafka_dir": str(bare_settings.data_dir), **traits}
     return Config({"ServerApp": {"jpserver_extensions": {"kafka_jupyter": True}}, "KafkaJupyterApp": own})
 
 
