@@ -201,6 +201,13 @@ class Producer:
     def pending(self) -> int:
         return len(self._client)
 
+    def ask(self, topic: str, timeout_s: float) -> None:
+        """Whether a broker answers. Raises BrokerUnreachable and the like."""
+        try:
+            self._client.list_topics(topic, timeout=timeout_s)
+        except KafkaException as failure:
+            raise self._cluster.translated(failure, topic) from failure
+
     def close(self, timeout_s: float = 2.0) -> None:
         if not self._closed.is_set():
             self._client.flush(timeout_s)

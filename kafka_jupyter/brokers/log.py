@@ -35,6 +35,7 @@ class Log:
     def __init__(self, cluster: Cluster, topics_: Topics) -> None:
         self.cluster, self.topics = cluster, topics_
         self.junk: collections.Counter[str] = collections.Counter()  # by topic
+        self.trouble = ""  # why Kafka did not answer when `look` asked last; empty if it did
         self._producer: Producer | None = None
         self._lock = threading.Lock()
 
@@ -58,6 +59,20 @@ class Log:
             if self._producer is not None:
                 self._producer.close()
                 self._producer = None
+
+    def look(self, timeout_s: float) -> None:
+        """Asks whether Kafka is there. A reader cannot tell: the client reconnects in silence, and a frozen broker just says nothing."""
+        producer = self._producer
+        if producer is None:
+            return
+        try:
+            producer.ask(self.topics.name(topics.RUN_CONTROL), timeout_s)
+        except errors.BrokerUnreachable:
+            self.trouble = f"Kafka at {self.cluster.servers} does not answer"
+        except errors.BrokerError as failure:
+            self.trouble = str(failure)
+        else:
+            self.trouble = ""
 
     # --- writing
 

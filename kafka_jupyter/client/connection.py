@@ -9,6 +9,7 @@ import atexit
 import concurrent.futures
 import os
 import threading
+import time
 
 from kafka_jupyter.brokers import local
 from kafka_jupyter.brokers.follow import Change, Follower
@@ -22,6 +23,7 @@ from kafka_jupyter.store import Store, open_store
 FOLLOW_TIMEOUT_S = 30.0  # to catch up with the log
 CATCH_UP_S = 5.0  # to read what was in the log when somebody asked
 OUTBOX_PERIOD_S = 0.5
+LOOK_PERIOD_S = 2.0  # between two looks whether Kafka is there, and how long it has to answer
 FAREWELL_S = 2.0  # a process that ends waits so long for its Submitted records
 
 Key = tuple[object, ...]
@@ -40,7 +42,7 @@ class Connection:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._following = self._follow()
-        threading.Thread(target=self._serve_outbox, name="kafka_jupyter-outbox", daemon=True).start()
+        threading.Thread(target=self._serve, name="kafka_jupyter-outbox", daemon=True).start()
 
     @property
     def store(self) -> Store:
@@ -114,9 +116,14 @@ class Connection:
         if change.record is not None:
             self.outbox.saw(change.record)
 
-    def _serve_outbox(self) -> None:
+    def _serve(self) -> None:
+        """Sends again what was not read back, and looks whether Kafka is there."""
+        look_at = time.monotonic()
         while not self._closed.wait(OUTBOX_PERIOD_S):
             self.outbox.tick()
+            if time.monotonic() >= look_at:
+                self.log.look(LOOK_PERIOD_S)
+                look_at = time.monotonic() + LOOK_PERIOD_S
 
 
 _open: dict[Key, Connection] = {}

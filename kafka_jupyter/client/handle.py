@@ -123,8 +123,9 @@ class TrainingRun:
         follower = self._client.peek()
         if follower is None:
             return "connecting"
-        if follower.trouble and not self.ended:
-            return f"reconnecting ({follower.trouble})"
+        trouble = follower.trouble or follower.log.trouble
+        if trouble and not self.ended:
+            return f"reconnecting ({trouble})"
         return str(follower.card(self.id)["waiting"]) if follower.state(self.id) is not None else ""
 
     def summary(self) -> str:
@@ -135,7 +136,7 @@ class TrainingRun:
         """What a card shows: the folded state as JSON (docs/architecture.md)."""
         follower = self._client.peek()
         if follower is not None and follower.state(self.id) is not None:
-            return {**follower.card(self.id), "reconnecting": follower.trouble}
+            return {**follower.card(self.id), "waiting": self.waiting}
         blank = RunState(run_id=self.id)
         from kafka_jupyter.runs.view import card_state
 

@@ -53,7 +53,7 @@ class Attempt:
         self._forwarded: set[str] = set()
         self._own: dict[str, Any] = {"run_id": self.run_id, "n": self.n, "worker": site.worker_id, "nonce": self.nonce}
         self._heartbeat_due_s = now_s + heartbeat_period(site.settings.lease_ttl_s)
-        self._read_back_s = now_s  # when we last read a record of our own
+        self._read_back_s = now_s  # up to when we surely know what the log says
         site.outbox.put(control.Claimed(**self._own, task=self._place))
 
     @property
@@ -87,6 +87,10 @@ class Attempt:
             if request.request_id not in state.applied and request.request_id not in self._forwarded:
                 self._forwarded.add(request.request_id)
                 self._send(frames.Apply(request.request_id, request.settings))
+
+    def caught_up(self, asked_s: float) -> None:
+        """All that stood in the log at `asked_s` has been read: whoever fell silent while Kafka was away may speak again."""
+        self._read_back_s = max(self._read_back_s, asked_s)
 
     def tick(self, now_s: float) -> None:
         """Heartbeats, and the end once all rows are in the log."""

@@ -238,6 +238,10 @@ class Supervisor:
     def _on_ends(self, ends: dict[int, int], asked_s: float) -> None:
         self._last_contact_s = asked_s
         self._reaper.caught_up(ends, asked_s)
+        name = self._site.log.topics.name(topics.RUN_CONTROL)
+        if all(self._site.follower.position((name, partition)) >= end for partition, end in ends.items()):
+            for attempt in self._attempts.values():
+                attempt.caught_up(asked_s)
 
     # --- what is done
 

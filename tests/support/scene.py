@@ -69,10 +69,13 @@ class Scene:
         return next(worker for worker in self.workers.all if attempt.worker.startswith(f"{worker.name}-"))
 
     def records(self, run: Submission) -> list[control.Record]:
+        return self.log_records(run.run_id)
+
+    def log_records(self, run_id: str) -> list[control.Record]:
         """Everything that stands in run_control for this run, as a raw read of the topic gives it."""
-        place = self.log.topics.place(topics.RUN_CONTROL, run.run_id)
+        place = self.log.topics.place(topics.RUN_CONTROL, run_id)
         read = [self.log.decode(message) for message in self.log.read_range(place, 0, None)]
-        return [record for record in read if isinstance(record, control.Record) and record.run_id == run.run_id]
+        return [record for record in read if isinstance(record, control.Record) and record.run_id == run_id]
 
     def child_pid(self, run: Submission) -> int:
         """Of the child that trains the latest attempt."""

@@ -1,0 +1,121 @@
+"""Kafka goes away in the middle of things and comes back: killed, or frozen so that its connections stay and nobody answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import kafka_jupyter
+from kafka_jupyter import errors
+from kafka_jupyter.client import Client, TrainingRun
+from kafka_jupyter.protocol import control
+from kafka_jupyter.protocol.rows import EpochEnded
+from kafka_jupyter.settings import Settings
+from tests.kafka.conftest import scene
+from tests.support.breakable import BreakableKafka, breakable_kafka
+from tests.support.scene import LEASE_TTL_S, Scene
+from tests.support.training import digits, mlp, task_of
+from tests.support.waiting import wait_until
+
+ENDLESS = 100_000  # epochs: a test stops such a run when it has seen enough
+SOON_S = 60.0  # two cores that many tests share
+
+
+@pytest.fixture(scope="module")
+def kafka_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BreakableKafka]:
+    with breakable_kafka(Settings(data_dir=tmp_path_factory.mktemp("breakable"))) as kafka:
+        yield kafka
+
+
+@pytest.fixture(scope="module")
+def own(kafka_of_our_own: BreakableKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """Two workers: the one that does not train is there to take a run away from the one that seems lost."""
+    folder = tmp_path_factory.mktemp("outage")
+    settings = Settings(
+        owner="ada@test",
+        data_dir=folder / "data",
+        cache_dir=folder / "cache",
+        auto_start=False,
+        bootstrap_servers=kafka_of_our_own.servers,
+        lease_ttl_s=LEASE_TTL_S,
+        delivery_timeout_s=2.0,
+    )
+    with scene(settings, folder / "workers") as made:
+        made.workers.start("first")
+        made.workers.start("second")
+        made.workers_there(2)
+        yield made
+
+
+@pytest.fixture
+def client(own: Scene) -> Iterator[Client]:
+    made = Client(own.settings)
+    yield made
+    made.close()
+
+
+def epochs_after(run: TrainingRun, ms: float) -> list[EpochEnded]:
+    """Epochs that ended on the worker after this time of day."""
+    return [row for _, row in run.rows() if isinstance(row, EpochEnded) and row.at_ms > ms]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("how", ["kill", "freeze"])
+def test_a_training_goes_on_without_kafka_and_everything_is_caught_up(
+    kafka_of_our_own: BreakableKafka, own: Scene, client: Client, how: str
+) -> None:
+    run = client.submit(task_of(mlp(), f"outage-{how}", 256, ENDLESS))
+    wait_until(lambda: len(run.history.get("loss", [])) >= 3, f"{run!r} never got going", within=SOON_S)
+    getattr(kafka_of_our_own, how)()
+    gone_ms = time.time() * 1000
+    wait_until(lambda: run.waiting.startswith("reconnecting"), f"the handle shows {run.waiting!r}", within=SOON_S)
+    assert str(run.card()["waiting"]).startswith("reconnecting")
+    assert run.state == "RUNNING"
+    lease_is_over_ms = gone_ms + 2000 * LEASE_TTL_S
+    wait_until(lambda: time.time() * 1000 > lease_is_over_ms, "the clock stands still", within=SOON_S)
+    kafka_of_our_own.bring_back()
+    back_ms = time.time() * 1000
+    wait_until(lambda: epochs_after(run, back_ms), "nothing came after the outage", within=SOON_S)
+    during = [row for row in epochs_after(run, gone_ms) if row.at_ms < back_ms]
+    assert len(during) > 3, "the training stood still"
+    wait_until(lambda: not run.waiting, f"the handle still shows {run.waiting!r}", within=SOON_S)
+    beats = sum(isinstance(record, control.Heartbeat) for record in own.log_records(run.id))
+    wait_until(
+        lambda: sum(isinstance(record, control.Heartbeat) for record in own.log_records(run.id)) > beats + 2,
+        "its worker stays silent after the outage",
+        within=SOON_S,
+    )
+    run.stop()
+    assert run.wait(SOON_S).state == "SUCCEEDED"
+    epochs = [row.epoch for _, row in run.rows() if isinstance(row, EpochEnded)]
+    assert epochs == list(range(len(epochs)))
+    assert run.card()["attempt"] == 1
+
+
+def test_a_submit_whose_outcome_is_unknown_names_its_id_and_the_same_cell_again_makes_no_second_run(
+    kafka_of_our_own: BreakableKafka, own: Scene, client: Client
+) -> None:
+    x, y = digits()
+    client.runs()  # connected, with all metadata: only the acknowledgement is missing
+    model = mlp()
+
+    def cell() -> Any:
+        with kafka_jupyter.train("unknown", settings=own.settings):
+            return model.fit(x[:64], y[:64], epochs=2)
+
+    kafka_of_our_own.freeze()
+    started = time.monotonic()
+    with pytest.raises(errors.SubmitUnknown) as caught:
+        cell()
+    assert time.monotonic() - started < 7  # 2 s, and what a busy machine takes
+    run_id = caught.value.fields["run_id"]
+    assert run_id in str(caught.value)
+    assert "never be a second run" in str(caught.value)
+    kafka_of_our_own.bring_back()
+    history = cell()
+    assert len(history.epoch) == 2
+    assert [run.id for run in client.runs(name="unknown")] == [run_id]
+    assert [type(record) for record in own.log_records(run_id)].count(control.Succeeded) == 1
