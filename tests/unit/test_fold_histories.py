@@ -81,17 +81,25 @@ BROKEN: dict[simulator.Apply, str] = {
 }
 
 
-def test_every_rule_holds_in_thousands_of_histories() -> None:
-    counts = simulator.tally(range(HISTORIES))
-    assert simulator.violations_of(counts) == []
-    rare = {
+@pytest.mark.parametrize("first", range(0, HISTORIES, 1000))
+def test_every_rule_holds_in_a_thousand_histories(first: int) -> None:
+    assert simulator.violations_of(simulator.tally(range(first, first + 1000))) == []
+
+
+def test_what_is_rare_happens_in_the_histories() -> None:
+    """Else they would prove less than they seem to."""
+    missing = {
         "Claimed dropped", "Expired kept", "Expired dropped", "Released dropped", "Cancelled dropped", "Succeeded dropped",
         "Applied kept", "TooOld dropped", "ended SUCCEEDED by Succeeded", "ended FAILED by Failed", "ended FAILED by TooOld",
         "ended DEAD by Failed", "ended DEAD by Expired", "ended CANCELLED by Cancelled", "ended CANCELLED by CancelRequested",
         "ended CANCELLED by StopRequested", "ended CANCELLED by Expired", "ended CANCELLED by Released",
         "ended CANCELLED by Failed",
     }  # fmt: skip
-    assert rare - set(counts) == set(), "these never happened, so the histories prove less than they should"
+    for first in range(0, HISTORIES, 250):
+        missing -= set(simulator.tally(range(first, first + 250)))
+        if not missing:
+            return
+    pytest.fail(f"these never happened: {missing}")
 
 
 @pytest.mark.parametrize("rules", BROKEN, ids=lambda rules: rules.__name__)
