@@ -67,6 +67,7 @@ class Workers:
             "KAFKA_JUPYTER_BOOTSTRAP_SERVERS": self._settings.bootstrap_servers,
             "KAFKA_JUPYTER_TOPIC_PREFIX": self._settings.topic_prefix,
             "KAFKA_JUPYTER_LEASE_TTL_S": str(self._settings.lease_ttl_s),
+            "KAFKA_JUPYTER_DELIVERY_TIMEOUT_S": str(self._settings.delivery_timeout_s),
             "KAFKA_JUPYTER_DATA_DIR": str(folder / "data"),
             "KAFKA_JUPYTER_CACHE_DIR": str(folder / "cache"),
         }
