@@ -1,0 +1,50 @@
+"""`python -m benchmarks`: measures, prints, and writes benchmarks/results.md (where nothing was left out)."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import pathlib
+
+from benchmarks import bench, lag, report, small, startup, store, submit, train
+
+CHAPTERS = {
+    "startup": startup.measure,
+    "submit": submit.measure,
+    "train": train.measure,
+    "lag": lag.measure,
+    "small": small.measure,
+    "store": store.measure,
+}
+RESULTS = pathlib.Path(__file__).with_name("results.md")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("python -m benchmarks", description="Measures kafka_jupyter on a local Kafka of its own.")
+    parser.add_argument("--quick", action="store_true", help="few rounds: to see that it works, not to be quoted")
+    parser.add_argument("--only", choices=CHAPTERS, metavar="NAME", help=f"one of {', '.join(CHAPTERS)}; nothing is written then")
+    parser.add_argument("--runs", type=int, help="how many tiny runs the worker's memory is watched over (500)")
+    chosen = parser.parse_args()
+    load = os.getloadavg()[0]
+    scale = bench.QUICK if chosen.quick else bench.Scale()
+    if chosen.runs is not None:
+        scale = dataclasses.replace(scale, runs=chosen.runs)
+    bench.quiet_keras()
+    running = bench.Bench(scale)
+    chapters = []
+    try:
+        for name in [chosen.only] if chosen.only else CHAPTERS:
+            bench.say(name)
+            chapters.append(CHAPTERS[name](running))
+            print(f"{chapters[-1]}\n", flush=True)
+    finally:
+        running.close()
+    if not chosen.only:
+        command = "make bench" if scale == bench.Scale() else "python -m benchmarks --quick (not to be quoted)"
+        report.write(RESULTS, chapters, command, load)
+        bench.say(f"written to {RESULTS}")
+
+
+if __name__ == "__main__":
+    main()
