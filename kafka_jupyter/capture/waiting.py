@@ -42,7 +42,10 @@ def wait_for(run: TrainingRun, client: Client, view: View, options: Options, pla
 def _wait(run: TrainingRun, client: Client, view: View, patience: Patience) -> None:
     paused = False
     while True:
-        follower = client.connection().follower()
+        follower = client.connection().patient_follower(time.monotonic() + TICK_S)
+        if follower is None:  # Kafka is away: the view says so, the run goes on
+            view.refresh()
+            continue
         if follower.wait(lambda: run.ended, TICK_S):
             run.wait_for_end()  # its last rows
             return

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import concurrent.futures
+import logging
 import os
 import threading
 import time
@@ -16,14 +17,18 @@ from kafka_jupyter.brokers.follow import Change, Follower
 from kafka_jupyter.brokers.kafka import Cluster, Reader
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.brokers.outbox import Outbox
+from kafka_jupyter.errors import BrokerUnreachable
 from kafka_jupyter.protocol import control, topics
 from kafka_jupyter.settings import Settings
 from kafka_jupyter.store import Store, open_store
+
+logger = logging.getLogger(__name__)
 
 FOLLOW_TIMEOUT_S = 30.0  # to catch up with the log
 CATCH_UP_S = 5.0  # to read what was in the log when somebody asked
 OUTBOX_PERIOD_S = 0.5
 LOOK_PERIOD_S = 2.0  # between two looks whether Kafka is there, and how long it has to answer
+RECONNECT_S = 0.5
 FAREWELL_S = 2.0  # a process that ends waits so long for its Submitted records
 
 Key = tuple[object, ...]
@@ -51,13 +56,27 @@ class Connection:
                 self._store = open_store(self.settings, self.log)
             return self._store
 
-    def follower(self) -> Follower:
-        """The follower, caught up; waits for that the first time. Raises what stopped it."""
+    def follower(self, timeout_s: float = FOLLOW_TIMEOUT_S) -> Follower:
+        """The follower, caught up; waits for that the first time. Raises what stopped it, TimeoutError."""
         with self._lock:
             following = self._following
             if following.done() and (following.exception() is not None or not following.result().alive):
                 following = self._following = self._follow()
-        return following.result(FOLLOW_TIMEOUT_S)
+        return following.result(timeout_s)
+
+    def patient_follower(self, deadline_s: float | None = None) -> Follower | None:
+        """As `follower`, for whoever waits for a run that is in the log already: while Kafka is away, it is asked again and again.
+
+        None when the deadline (of time.monotonic) has passed.
+        """
+        while deadline_s is None or time.monotonic() < deadline_s:
+            left = FOLLOW_TIMEOUT_S if deadline_s is None else deadline_s - time.monotonic()
+            try:
+                return self.follower(max(0.0, left))
+            except (BrokerUnreachable, TimeoutError) as away:
+                logger.info("reconnecting: %s", away)
+                self._closed.wait(min(RECONNECT_S, max(0.0, left)))
+        return None
 
     def peek(self) -> Follower | None:
         """The follower if it is there already: for `repr` and the like, which never wait."""

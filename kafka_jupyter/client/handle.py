@@ -177,15 +177,18 @@ class TrainingRun:
         """As `wait`, but however it ends, its state is returned. Raises WaitTimeout."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            follower = self._connection().follower()
-            left = None if deadline is None else deadline - time.monotonic()
-            if follower.wait(lambda: _terminal(follower, self.id), left):  # noqa: B023  # called before the next turn
-                follower.wait(lambda: follower.has_all_rows(self.id), LAST_ROWS_S)  # noqa: B023
-                state = follower.state(self.id)
-                assert state is not None
+            state = self._await_end(self._connection().patient_follower(deadline), deadline)
+            if state is not None:
                 return state
             if deadline is not None and time.monotonic() >= deadline:
                 raise errors.WaitTimeout(run_id=self.id, seconds=timeout, progress=self.progress)
+
+    def _await_end(self, follower: Follower | None, deadline: float | None) -> RunState | None:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if follower is None or not follower.wait(lambda: _terminal(follower, self.id), left):
+            return None
+        follower.wait(lambda: follower.has_all_rows(self.id), LAST_ROWS_S)
+        return follower.state(self.id)
 
     def result(self, into: Any = None, timeout: float | None = None) -> Any:
         """Waits, and gives the trained model: the captured one of this kernel, `into`, or a new one that is built from the log.
