@@ -10,7 +10,8 @@ from kafka_jupyter.brokers import local
 from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.settings import Settings
-from tests.browser.lab import running_chromium
+from tests.browser.lab import PLUGIN, WITHOUT_SERVER_EXTENSION, running_chromium
+from tests.browser.stage import Stage, running_stage
 from tests.support.scene import Scene
 from tests.support.workers import workers
 
@@ -43,3 +44,30 @@ def scene(kafka: local.Endpoint, tmp_path_factory: pytest.TempPathFactory) -> It
             yield scene
         finally:
             scene.close()
+
+
+@pytest.fixture(scope="session")
+def whole_stage(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with running_stage(scene, tmp_path_factory.mktemp("lab")) as stage:
+        yield stage
+
+
+@pytest.fixture
+def stage(whole_stage: Stage) -> Iterator[Stage]:
+    """JupyterLab with plugin and server extension."""
+    yield whole_stage
+    whole_stage.clear()
+
+
+@pytest.fixture
+def stage_without_plugin(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with running_stage(scene, tmp_path_factory.mktemp("without-plugin"), disabled=[PLUGIN]) as stage:
+        yield stage
+        stage.clear()
+
+
+@pytest.fixture(scope="session")
+def bare_stage(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """JupyterLab with neither, as VS Code and Colab are: only the kernel knows Kafka."""
+    with running_stage(scene, tmp_path_factory.mktemp("bare"), WITHOUT_SERVER_EXTENSION, disabled=[PLUGIN]) as stage:
+        yield stage

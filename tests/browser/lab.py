@@ -24,6 +24,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 TOKEN = "a-token-of-the-tests"
 BASE = "/base/"
 NEWS = "@jupyterlab/apputils-extension:announcements"  # asks in a pop-up whether to fetch news
+PLUGIN = "kafka-jupyter"
+WITHOUT_SERVER_EXTENSION = '--ServerApp.jpserver_extensions={"kafka_jupyter":False,"jupyterlab":True}'
 
 # The widget of the notebook in front; JupyterLab hands its application over because of expose_app_in_browser.
 _KERNEL_READY = """() => {
@@ -103,8 +105,11 @@ class Notebook:
         """The indicator says idle before the connection exists, and a key pressed then is lost: ask the connection."""
         self.page.wait_for_function(_KERNEL_READY, timeout=60_000)
 
-    def cell(self, index: int) -> Locator:
-        return self.page.locator(".jp-Notebook .jp-CodeCell").nth(index)
+    def prompt(self, cell: int) -> Locator:
+        return self.page.locator(".jp-Notebook .jp-CodeCell").nth(cell).locator(".jp-InputPrompt")
+
+    def output(self, cell: int) -> Locator:
+        return self.page.locator(".jp-Notebook .jp-CodeCell").nth(cell).locator(".jp-Cell-outputArea")
 
     def run(self, cell: int) -> None:
         self.page.locator(".jp-Notebook .jp-CodeCell .cm-content").nth(cell).click()

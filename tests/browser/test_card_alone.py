@@ -11,14 +11,13 @@ import pytest
 from playwright.sync_api import BrowserContext, expect
 
 from kafka_jupyter.notebook.card import MIME, WIDGET_VIEW, bundle
-from tests.browser.lab import ROOT, Lab, running_lab
+from tests.browser.lab import ROOT, WITHOUT_SERVER_EXTENSION, Lab, running_lab
+from tests.browser.stage import Stage
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.browser
 
 RUN = "digits-3f2a9c01b7d4"
-PLUGIN = "kafka-jupyter"
-WITHOUT_SERVER_EXTENSION = '--ServerApp.jpserver_extensions={"kafka_jupyter":False,"jupyterlab":True}'
 
 PRELUDE = """
 import pathlib, time
@@ -58,20 +57,13 @@ def epochs(count: int) -> dict[str, list[dict[str, Any]]]:
 
 
 @pytest.fixture(scope="module")
-def without_plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    root = tmp_path_factory.mktemp("without-plugin")
-    with running_lab(root, WITHOUT_SERVER_EXTENSION, disabled=[PLUGIN]) as lab:
-        yield lab
-
-
-@pytest.fixture(scope="module")
 def without_extension(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with running_lab(tmp_path_factory.mktemp("without-extension"), WITHOUT_SERVER_EXTENSION) as lab:
         yield lab
 
 
-def test_without_plugin_and_server_the_kernel_moves_the_card(without_plugin: Lab, context: BrowserContext) -> None:
-    lab = without_plugin
+def test_without_plugin_and_server_the_kernel_moves_the_card(bare_stage: Stage, context: BrowserContext) -> None:
+    lab = bare_stage.lab
     lab.write("comm.ipynb", PRELUDE, WAITING_CELL)
     book = lab.open(context, "comm.ipynb")
     book.wait_kernel()
@@ -95,8 +87,8 @@ def test_without_plugin_and_server_the_kernel_moves_the_card(without_plugin: Lab
     assert book.errors == []
 
 
-def test_a_button_reaches_an_idle_kernel_over_the_comm(without_plugin: Lab, context: BrowserContext) -> None:
-    lab = without_plugin
+def test_a_button_reaches_an_idle_kernel_over_the_comm(bare_stage: Stage, context: BrowserContext) -> None:
+    lab = bare_stage.lab
     lab.write(
         "idle.ipynb", PRELUDE, 'card = Card(waiting=False, on_action=card._on_action); card.show([state("RUNNING")], rows(1))', "wishes"
     )

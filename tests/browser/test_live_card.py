@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import BrowserContext, Locator, expect
 
 from kafka_jupyter.notebook.card import MIME
 from kafka_jupyter.runs.state import State
-from tests.browser.stage import LOAD, PRELUDE, Stage, running_stage
-from tests.support.playing import Player
-from tests.support.scene import READY_S, Scene, gone
+from tests.browser.stage import LOAD, PRELUDE, Stage
+from tests.support.scene import READY_S, gone
+from tests.support.training import submit
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
@@ -30,18 +29,6 @@ RECORD_RENDERS = """card => {
     }
   }).observe(card, {subtree: true, childList: true, characterData: true, attributes: true});
 }"""
-
-
-@pytest.fixture(scope="module")
-def running(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with running_stage(scene, tmp_path_factory.mktemp("live")) as stage:
-        yield stage
-
-
-@pytest.fixture
-def stage(running: Stage) -> Iterator[Stage]:
-    yield running
-    running.clear()
 
 
 def endless(name: str, then: str = "", optimizer: str = "'adam'") -> str:
@@ -70,7 +57,7 @@ def test_the_card_moves_while_the_cell_waits_and_stop_ends_the_run_with_its_weig
     book = stage.open(context, "stop", PRELUDE, endless("stop", after))
     book.run(0)
     book.run(1)
-    card = book.cell(1).locator(".kj-Card[data-source=renderer]")
+    card = book.output(1).locator(".kj-Card[data-source=renderer]")
     wait_moving(card)
     bar = card.get_by_role("progressbar")
     assert 0 < int(bar.get_attribute("aria-valuenow") or "") <= 100_000
@@ -82,15 +69,15 @@ def test_the_card_moves_while_the_cell_waits_and_stop_ends_the_run_with_its_weig
     wait_until(lambda: len(book.page.evaluate("renders")) >= 12, "the card does not move", within=READY_S)
     renders = book.page.evaluate("renders")
     assert 1000 * (len(renders) - 1) / (renders[-1] - renders[0]) <= 4.1, renders
-    expect(book.cell(1).locator(".jp-InputPrompt")).to_have_text("[*]:")
+    expect(book.prompt(1)).to_have_text("[*]:")
     card.get_by_role("button", name="Stop", exact=True).click()
-    expect(book.cell(1)).to_contain_text("trained: True", timeout=READY_MS)
+    expect(book.output(1)).to_contain_text("trained: True", timeout=READY_MS)
     expect(card.locator(".kj-chip")).to_have_text("SUCCEEDED")
     expect(card.locator(".kj-when")).to_contain_text("stopped early")
     expect(card.get_by_role("status")).to_have_text(re.compile("now: succeeded"))
     ended = stage.scene.ended(stage.submission("stop"))
     assert ended.state is State.SUCCEEDED
-    expect(book.cell(1)).to_contain_text(f"trained: True {len(stage.scene.follower.history(ended.run_id).epochs)}")
+    expect(book.output(1)).to_contain_text(f"trained: True {len(stage.scene.follower.history(ended.run_id).epochs)}")
 
     book.save()
     outputs = stage.lab.saved("stop.ipynb")[1]
@@ -105,7 +92,7 @@ def test_cancel_raises_in_the_waiting_cell_and_the_child_is_gone(stage: Stage, c
     book = stage.open(context, "cancel", PRELUDE, endless("cancel"), "all((a == b).all() for a, b in zip(before, model.get_weights()))")
     book.run(0)
     book.run(1)
-    card = book.cell(1).locator(".kj-Card")
+    card = book.output(1).locator(".kj-Card")
     wait_moving(card, 1)
     pid = stage.scene.child_pid(stage.submission("cancel"))
     assert not gone(pid)
@@ -113,11 +100,11 @@ def test_cancel_raises_in_the_waiting_cell_and_the_child_is_gone(stage: Stage, c
     expect(card.locator(".kj-chip")).to_have_text("CANCELLED", timeout=READY_MS)
     expect(card).to_contain_text("Cancelled by")
     expect(card.get_by_role("button", name="Stop", exact=True)).to_be_hidden()
-    expect(book.cell(1)).to_contain_text("RunCancelled", timeout=READY_MS)
+    expect(book.output(1)).to_contain_text("RunCancelled", timeout=READY_MS)
     wait_until(lambda: gone(pid), "the child outlived its run")
     assert stage.scene.ended(stage.submission("cancel")).state is State.CANCELLED
     book.run(2)
-    expect(book.cell(2)).to_contain_text("True")
+    expect(book.output(2)).to_contain_text("True")
     assert book.errors == []
 
 
@@ -125,7 +112,7 @@ def test_a_page_reload_during_a_waiting_cell_brings_the_card_back_live(stage: St
     book = stage.open(context, "reload", PRELUDE, endless("reload"))
     book.run(0)
     book.run(1)
-    card = book.cell(1).locator(".kj-Card[data-source=renderer]")
+    card = book.output(1).locator(".kj-Card[data-source=renderer]")
     wait_moving(card, 1)
     seen = epoch_of(card)
     book.save()
@@ -144,15 +131,15 @@ def test_after_a_kernel_restart_attach_shows_all_epochs_from_the_first(stage: St
     book = stage.open(context, "restart", PRELUDE, endless("restart", optimizer=never_learns), f"{LOAD}\nrun = %kafka_attach restart")
     book.run(0)
     book.run(1)
-    wait_moving(book.cell(1).locator(".kj-Card"))
+    wait_moving(book.output(1).locator(".kj-Card"))
     stage.lab.api(f"api/kernels/{stage.kernel}/restart", "POST")
-    expect(book.cell(1).locator(".jp-InputPrompt")).not_to_have_text("[*]:")
+    expect(book.prompt(1)).not_to_have_text("[*]:")
     book.wait_kernel()
     book.run(2)
-    card = book.cell(2).locator(".kj-Card[data-source=renderer]")
+    card = book.output(2).locator(".kj-Card[data-source=renderer]")
     wait_moving(card)
     expect(card.locator(".kj-best")).to_have_text(re.compile(r"★ @1$"))
-    expect(book.cell(2)).not_to_contain_text("<TrainingRun")
+    expect(book.output(2)).not_to_contain_text("<TrainingRun")
     card.get_by_role("button", name="Stop", exact=True).click()
     expect(card.locator(".kj-chip")).to_have_text("SUCCEEDED", timeout=READY_MS)
 
@@ -167,19 +154,22 @@ def test_after_a_kernel_restart_attach_shows_all_epochs_from_the_first(stage: St
 
 
 def test_cards_of_long_finished_runs_are_rebuilt_from_the_log_over_one_stream(stage: Stage, context: BrowserContext) -> None:
-    runs = [Player.new(stage.scene.log, f"old-{i}", epochs=12).whole() for i in range(8)]
-    book = stage.open(context, "old", LOAD, *(f"%kafka_attach {run.run_id}" for run in runs), own_kernel=True)
-    for i in range(1 + len(runs)):
-        book.run(i)
-    cards = book.page.locator(".kj-Card")
+    runs = [submit(stage.scene.log, f"old-{i}", rows=64, epochs=12, validation_split=0.5) for i in range(7)]  # browsers allow six streams
+    for run in runs:
+        stage.scene.ended(run)
+    book = stage.open(context, "old", LOAD, "\n".join(f"%kafka_attach {run.run_id}" for run in runs), own_kernel=True)
+    book.run(0)
+    book.run(1)
+    cards = book.output(1).locator(".kj-Card[data-source=renderer]")
     for i, run in enumerate(runs):
-        card = book.cell(i + 1).locator(".kj-Card[data-source=renderer]")
+        card = cards.nth(i)
         expect(card.locator(".kj-Run[data-state=SUCCEEDED]")).to_have_count(1, timeout=READY_MS)
-        expect(card.locator(".kj-when")).to_contain_text("12 epochs")
-        expect(card.locator(".kj-footnotes")).to_contain_text(f"worker {run.worker}")
+        expect(card.locator(".kj-when")).to_contain_text("12 epochs in")
+        expect(card.locator(".kj-footnotes")).to_contain_text("worker box")
         card.get_by_role("button", name="Details", exact=True).click()
+        losses = stage.scene.follower.history(run.run_id).metrics()["val_loss"]
         expect(card.locator(".kj-metrics thead")).to_contain_text("epoch 12")
-        expect(card.locator(".kj-best")).to_have_text("0.0833 ★ @12")
+        expect(card.locator(".kj-best")).to_have_text(f"{min(losses):.4f} ★ @{1 + losses.index(min(losses))}")
         expect(card.locator(".uplot canvas")).to_be_visible()
     expect(cards).to_have_count(len(runs))
     assert book.hub["connection"] == "open"
@@ -194,7 +184,7 @@ def test_several_fits_of_a_cell_are_rows_of_one_card(stage: Stage, context: Brow
     book = stage.open(context, "folds", PRELUDE, folds)
     book.run(0)
     book.run(1)
-    expect(book.cell(1)).to_contain_text("all done", timeout=2 * READY_MS)
+    expect(book.output(1)).to_contain_text("all done", timeout=2 * READY_MS)
     card = book.page.locator(".kj-Card")
     expect(card).to_have_count(1)
     expect(card.locator(".kj-Run[data-state=SUCCEEDED]")).to_have_count(3)

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, BrowserContext, expect
 from kafka_jupyter.notebook.card import MIME
 from kafka_jupyter.protocol.task import Requirements
 from tests.browser.lab import ROOT
-from tests.browser.stage import Stage, running_stage
+from tests.browser.stage import Stage
 from tests.browser.test_live_card import READY_MS
 from tests.support.scene import Scene
 from tests.support.training import Submission, mlp, submit, task_of
@@ -31,13 +31,6 @@ CUT_OFF = """cards => cards.flatMap(card => {
     return seen && (box.right > frame.right + 1 || box.bottom > frame.bottom + 1 || e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0);
   }).map(e => `${e.className}: ${e.textContent}`);
 })"""
-
-
-@pytest.fixture
-def stage(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with running_stage(scene, tmp_path_factory.mktemp("pictures")) as stage:
-        yield stage
-        stage.clear()
 
 
 @pytest.fixture
@@ -68,13 +61,13 @@ def nine_classes() -> Any:
 
 def runs_of_every_kind(scene: Scene) -> list[Submission]:
     """Running, queued, failed, succeeded: as a page of work looks like."""
-    done = submit(scene.log, "digits", rows=1797, epochs=20, validation_split=0.1, shuffle=True)
+    done = submit(scene.log, "digits", rows=1400, epochs=20, validation_split=0.1)
     scene.ended(done)
     failed = submit(scene.log, "lstm-prices", model=nine_classes(), epochs=50)
     scene.ended(failed)
     waiting = submit(scene.log, "wide-net", task=task_of(mlp(), "wide-net", 256, 20, requirements=Requirements(device="gpu")))
     scene.state(waiting)
-    running = submit(scene.log, "digits", rows=1797, epochs=40, validation_split=0.1, batch_size=2)
+    running = submit(scene.log, "digits", rows=1400, epochs=40, validation_split=0.1, batch_size=2)
     scene.running(running, epochs=8)
     return [running, waiting, failed, done]
 
@@ -88,7 +81,7 @@ def test_pictures_of_running_queued_failed_and_succeeded_cards_show_them_whole(
     cards = book.page.locator(".kj-Card")
     for i, state in enumerate(("RUNNING", "QUEUED", "FAILED", "SUCCEEDED")):
         expect(cards.nth(i).locator(".kj-chip")).to_have_text(state, timeout=READY_MS)
-    area = book.cell(0).locator(".jp-Cell-outputArea")
+    area = book.output(0)
     for theme in ("light", "dark"):
         if theme == "dark":
             book.dark()
