@@ -317,6 +317,8 @@ def test_the_age_of_a_run_is_judged_by_its_own_keep_days_and_by_append_times() -
     state = apply(None, Placed(submitted(keep_days=3.0), 0, 5 * day_ms))
     assert apply(state, Placed(control.TooOld(run_id=RUN), 1, 6 * day_ms - 1)).state is State.QUEUED
     assert apply(state, Placed(control.TooOld(run_id=RUN), 1, 6 * day_ms)).state is State.FAILED
+    late = apply(apply(None, Placed(claimed(), 0, 0)), Placed(submitted(keep_days=3.0), 1, 5 * day_ms))
+    assert apply(late, Placed(control.TooOld(run_id=RUN), 2, 6 * day_ms - 1)).state is State.CLAIMED
     unknown = apply(None, Placed(request(Pause), 0, 0))
     assert apply(unknown, Placed(control.TooOld(run_id=RUN), 1, 28 * day_ms)).state is State.FAILED
 
