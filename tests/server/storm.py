@@ -23,6 +23,7 @@ class Run:
         self.seqs: dict[tuple[int, str], int] = {}  # of an attempt, by (n, nonce)
         self.attempts: list[tuple[int, str, str]] = []  # (n, worker, nonce), losers too
         self.started = self.over = False
+        self.unsure: list[RowBatch] = []
         task = control.TaskPlace("task", 0, 0)
         log.send_control(control.Submitted(run_id=self.run_id, task=task, name="storm", owner="ada@test", epochs=1000))
         self._claim()
@@ -39,6 +40,8 @@ class Run:
             self.log.send(topics.TRAINING_LOG, self.run_id, b"{not a record")
         elif dice < 0.2:
             self.log.send_control(control.Heartbeat(**self._who(), epoch=self.epoch))
+        elif dice < 0.27 and self.unsure:  # a record whose delivery was unknown is sent again
+            self.log.send_rows(self.dice.choice(self.unsure), self._delivered)
         else:
             # Mostly the present attempt; else a zombie or a loser. Before Started too: nobody orders two topics.
             self._rows(self.attempts[-1] if dice < 0.9 else self.dice.choice(self.attempts))
@@ -95,8 +98,9 @@ class Run:
             else:
                 rows.append(LogLine(seq, self.epoch, 0, f"line {seq} \u00e9\n" * self.dice.randint(1, 5)))
         batch = RowBatch(self.run_id, n, worker, nonce, rows)
-        for _ in range(1 + (self.dice.random() < 0.1)):  # a record whose delivery was unknown was sent again
-            self.log.send_rows(batch, self._delivered)
+        self.log.send_rows(batch, self._delivered)
+        if self.dice.random() < 0.3:
+            self.unsure = [*self.unsure, batch][-5:]
 
     def _delivered(self, error: object, offset: int) -> None:
         assert error is None

@@ -67,7 +67,12 @@ class Cutter:
     async def once(self) -> None:
         stream = await self.server.stream("", self.last_id)
         left = int(10 ** self.dice.uniform(0, 4.5))
-        while left > 0 and not stream.parser.comments and (data := await stream.reader.read(left)):  # a comment: nothing more comes now
+        deadline = asyncio.get_running_loop().time() + PATIENCE_S
+        while left > 0 and not stream.parser.comments:  # a comment: nothing more comes now
+            data = await asyncio.wait_for(stream.reader.read(left), PATIENCE_S)
+            assert asyncio.get_running_loop().time() < deadline, f"{left} bytes did not come: {stream.seen[-3:]}"
+            if not data:
+                break
             left -= len(data)
             found = stream.parser.feed(data)
             self.told.take(found)
@@ -111,6 +116,7 @@ async def weather(server: Server, log: Log, cuts: int, seed: int, between: Any =
     return told, cutter
 
 
+@pytest.mark.timeout(300)  # 25 s, but for a machine that does much else
 async def test_cut_at_500_random_bytes_it_tells_every_row_once_and_the_same_last_states(server: Server, log: Log) -> None:
     told, cutter = await weather(server, log, cuts=500, seed=7)
     assert cutter.cuts == 500
