@@ -19,7 +19,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.states: dict[str, RunState] = {}
-        self.active: dict[str, RunState] = {}  # those that have not ended: few, where `states` may be many
+        self.active: dict[str, RunState] = {}  # those that have not ended and are in the log: few, where `states` may be many
         self._logs: dict[str, view.RowLog] = {}
         self._ended: collections.OrderedDict[str, None] = collections.OrderedDict()
         self.forgotten: set[str] = set()  # runs whose rows were dropped from memory
@@ -39,14 +39,17 @@ class Ledger:
     def begin(self, beginning: Beginning) -> None:
         """Starts from snapshots."""
         self.states.update(beginning.states)
-        self.active.update((run_id, state) for run_id, state in beginning.states.items() if not state.terminal)
         self.gone = beginning.gone
+        self.active.update((run_id, s) for run_id, s in beginning.states.items() if not s.terminal and run_id not in self.gone)
 
     def rows(self, batch: RowBatch) -> list[Row]:
         """Keeps the rows; the ones that were new."""
         log = self._logs.get(batch.run_id)
         if log is None:
             log = self._logs[batch.run_id] = view.RowLog()
+            state = self.states.get(batch.run_id)
+            if state is not None and state.terminal:
+                self._remember_ended(batch.run_id)
         return log.add(batch)
 
     def history(self, run_id: str) -> view.History:
@@ -54,20 +57,23 @@ class Ledger:
 
     def waiting(self) -> list[RunState]:
         """Runs that a free slot may take, in the order in which they are taken."""
-        return choose.order(s for s in self.active.values() if s.claimable and s.run_id not in self.gone)
+        return choose.order(s for s in self.active.values() if s.claimable)
 
     def _keep(self, before: RunState | None, after: RunState) -> RunState | None:
         if after is before:
             return None
         self.states[after.run_id] = after
-        if not after.terminal:
+        if after.terminal:
+            self.active.pop(after.run_id, None)
+            self._remember_ended(after.run_id)
+        elif after.run_id not in self.gone:
             self.active[after.run_id] = after
-            return after
-        self.active.pop(after.run_id, None)
-        if after.run_id not in self._ended:
-            self._ended[after.run_id] = None
-            if len(self._ended) > KEPT_ENDED:
-                old, _ = self._ended.popitem(last=False)
-                if self._logs.pop(old, None) is not None:
-                    self.forgotten.add(old)
         return after
+
+    def _remember_ended(self, run_id: str) -> None:
+        """Drops the rows of the run that ended first when there are more than KEPT_ENDED."""
+        self._ended[run_id] = None
+        if len(self._ended) > KEPT_ENDED:
+            old, _ = self._ended.popitem(last=False)
+            if self._logs.pop(old, None) is not None:
+                self.forgotten.add(old)

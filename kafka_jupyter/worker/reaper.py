@@ -6,6 +6,7 @@ All workers see the same; ranks make one act and the others follow only if it do
 from __future__ import annotations
 
 import logging
+import math
 import time
 
 import msgspec
@@ -30,12 +31,12 @@ class Reaper:
 
     def __init__(self, log: Log, follower: Follower, worker_id: str, ttl_s: float) -> None:
         self._log, self._follower, self._worker_id = log, follower, worker_id
-        self._period_s = heartbeat_period(ttl_s)
+        self._ttl_s, self._period_s = ttl_s, heartbeat_period(ttl_s)
         self._clocks = {place[1]: SilenceClock(ttl_s) for place in log.topics.all_places(topics.RUN_CONTROL)}
-        # An Expired that arrives late would be useless: it gives up early and is never sent again.
+        # An Expired that arrives late would be useless: it gives up early.
         self._producer = Producer(log.cluster, delivery_timeout_s=self._period_s)
         self._since: dict[tuple[str, int], float] = {}  # (run id, offset of its last record) → since when it is to be expired
-        self._sent: set[tuple[str, int]] = set()
+        self._sent: dict[tuple[str, int], float] = {}  # … → when we sent its Expired
         self._dead: dict[str, float] = {}  # DEAD runs whose consequences nobody has written yet → when we would
         self._next_age_check_s = 0.0
 
@@ -52,8 +53,8 @@ class Reaper:
         for state in self._follower.active():
             if state.open is not None and state.run_id not in mine:
                 by_partition[self._log.topics.place(topics.RUN_CONTROL, state.run_id)[1]].append(state)
-        for partition, clock in self._clocks.items():
-            self._expire(clock.expired(by_partition[partition], now_s), now_s)
+        silent = [state for partition, clock in self._clocks.items() for state in clock.expired(by_partition[partition], now_s)]
+        self._expire(silent, now_s)
         if now_s >= self._next_age_check_s:
             self._next_age_check_s = now_s + TOO_OLD_CHECK_S
             self._end_too_old()
@@ -74,14 +75,16 @@ class Reaper:
         return choose.rank(run_id, self._worker_id, [worker.worker_id for worker in self._follower.workers()])
 
     def _expire(self, silent: list[RunState], now_s: float) -> None:
-        for state in silent:
+        keys = {(state.run_id, state.open.last): state for state in silent if state.open is not None}
+        self._since = {key: since for key, since in self._since.items() if key in keys}
+        self._sent = {key: sent for key, sent in self._sent.items() if key in keys}
+        for key, state in keys.items():
             assert state.open is not None
-            key = (state.run_id, state.open.last)
             since = self._since.setdefault(key, now_s)
-            if key in self._sent or now_s - since < self._rank(state.run_id) * self._period_s:
+            if now_s - since < self._rank(state.run_id) * self._period_s or now_s - self._sent.get(key, -math.inf) < self._ttl_s:
                 continue
-            self._sent.add(key)
-            self._since.pop(key)
+            # Another one after a whole lease of silence: the first may have been lost, and `after` makes a late one harmless.
+            self._sent[key] = now_s
             logger.info("attempt %d of %s has been silent for too long", state.open.n, state.run_id)
             self._send(control.Expired(run_id=state.run_id, n=state.open.n, after=state.open.last, reaper=self._worker_id))
 
