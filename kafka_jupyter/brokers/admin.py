@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]  # not in its __all__
 
 from kafka_jupyter.brokers.kafka import Cluster
+
+FIRST_LOOK_S = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Admin:
         """One metadata answer. Raises BrokerUnreachable or AuthenticationFailed within `connect_timeout_s`."""
         timeout = self._cluster.settings.connect_timeout_s if timeout_s is None else timeout_s
         try:
-            found = self._client.list_topics(timeout=timeout)
+            found = self._metadata(timeout)
         except KafkaException as failure:
             raise self._cluster.translated(failure) from failure
         return ClusterInfo(
@@ -41,6 +44,21 @@ class Admin:
             {name: len(topic.partitions) for name, topic in found.topics.items()},
             {name: min((len(p.replicas) for p in topic.partitions.values()), default=0) for name, topic in found.topics.items()},
         )
+
+    def _metadata(self, timeout_s: float) -> Any:
+        """Refused credentials look like silence until `poll` hands over what the client has met: so silence is looked at early."""
+        first_s = min(FIRST_LOOK_S, timeout_s)
+        try:
+            return self._client.list_topics(timeout=first_s)
+        except KafkaException:
+            self._client.poll(0)
+            if self._cluster.refused or first_s == timeout_s:
+                raise
+        try:
+            return self._client.list_topics(timeout=timeout_s - first_s)
+        except KafkaException:
+            self._client.poll(0)
+            raise
 
     def create(self, topics: Iterable[tuple[str, int, int, Mapping[str, str]]], timeout_s: float = 15.0) -> list[str]:
         """Creates (name, partitions, replication, config) topics; which were made. One that exists already is passed over."""

@@ -24,7 +24,6 @@ logger = logging.getLogger(__name__)
 
 Partition = tuple[str, int]
 BEGINNING = confluent_kafka.OFFSET_BEGINNING
-END = confluent_kafka.OFFSET_END
 
 _AUTHENTICATION = {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._SSL}
 _AUTHORIZATION = {
@@ -92,9 +91,14 @@ class Cluster:
         kind = "authentication" if error.code() in _AUTHENTICATION else "connection"
         self._trouble[kind] = error.str()
 
+    @property
+    def refused(self) -> bool:
+        """Whether Kafka did not take our credentials, as far as the client has told us."""
+        return "authentication" in self._trouble
+
     def unreachable(self, error: KafkaError | None = None) -> errors.BrokerError:
         """The error for "nobody answered": wrong credentials look like silence, so they are looked up here."""
-        if "authentication" in self._trouble:
+        if self.refused:
             return errors.AuthenticationFailed(servers=self.servers, detail=self._trouble["authentication"])
         detail = self._trouble.get("connection") or (error.str() if error else "")
         return errors.BrokerUnreachable(servers=self.servers, detail=detail and f"({detail})")
@@ -198,9 +202,6 @@ class Producer:
         """Waits until all is delivered; how many records are still on their way."""
         return int(self._client.flush(timeout_s))
 
-    def pending(self) -> int:
-        return len(self._client)
-
     def ask(self, topic: str, timeout_s: float) -> None:
         """Whether a broker answers. Raises BrokerUnreachable and the like."""
         try:
@@ -256,7 +257,7 @@ class Reader:
         self.trouble = ""  # what the client complained of last; empty after a record arrived
 
     def assign(self, places: Mapping[Partition, int]) -> None:
-        """Reads on from these offsets (BEGINNING and END are allowed)."""
+        """Reads on from these offsets (BEGINNING is allowed)."""
         self._client.assign([TopicPartition(topic, partition, offset) for (topic, partition), offset in places.items()])
 
     def add(self, places: Mapping[Partition, int]) -> None:
@@ -316,7 +317,6 @@ class GroupMember:
         self._cluster, self._group, self._topics, self._on_change = cluster, group, topics, on_change
         self._protocol = "classic" if cluster.settings.group_protocol == "classic" else "consumer"
         self._client = self._join()
-        self._paused = False
 
     def _join(self) -> confluent_kafka.Consumer:
         classic: dict[str, Any] = {

@@ -9,7 +9,7 @@ import pathlib
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from kafka_jupyter.settings import Settings
 
@@ -44,8 +44,8 @@ class WorkerProcess:
 class Workers:
     """Starts workers and ends those that are left."""
 
-    def __init__(self, settings: Settings, folder: pathlib.Path) -> None:
-        self._settings, self._folder = settings, folder
+    def __init__(self, settings: Settings, folder: pathlib.Path, more_env: Mapping[str, str] | None = None) -> None:
+        self._settings, self._folder, self._more_env = settings, folder, dict(more_env or {})
         self.all: list[WorkerProcess] = []
 
     def start(self, name: str = "box", slots: int = 1) -> WorkerProcess:
@@ -61,16 +61,20 @@ class Workers:
 
     def environment(self, folder: pathlib.Path) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("KAFKA_JUPYTER_")}
-        return kept | {
-            "PYTHONPATH": str(ROOT),
-            "TF_CPP_MIN_LOG_LEVEL": "2",
-            "KAFKA_JUPYTER_BOOTSTRAP_SERVERS": self._settings.bootstrap_servers,
-            "KAFKA_JUPYTER_TOPIC_PREFIX": self._settings.topic_prefix,
-            "KAFKA_JUPYTER_LEASE_TTL_S": str(self._settings.lease_ttl_s),
-            "KAFKA_JUPYTER_DELIVERY_TIMEOUT_S": str(self._settings.delivery_timeout_s),
-            "KAFKA_JUPYTER_DATA_DIR": str(folder / "data"),
-            "KAFKA_JUPYTER_CACHE_DIR": str(folder / "cache"),
-        }
+        return (
+            kept
+            | {
+                "PYTHONPATH": str(ROOT),
+                "TF_CPP_MIN_LOG_LEVEL": "2",
+                "KAFKA_JUPYTER_BOOTSTRAP_SERVERS": self._settings.bootstrap_servers,
+                "KAFKA_JUPYTER_TOPIC_PREFIX": self._settings.topic_prefix,
+                "KAFKA_JUPYTER_LEASE_TTL_S": str(self._settings.lease_ttl_s),
+                "KAFKA_JUPYTER_DELIVERY_TIMEOUT_S": str(self._settings.delivery_timeout_s),
+                "KAFKA_JUPYTER_DATA_DIR": str(folder / "data"),
+                "KAFKA_JUPYTER_CACHE_DIR": str(folder / "cache"),
+            }
+            | self._more_env
+        )
 
     def stop(self) -> None:
         for worker in self.all:
@@ -85,8 +89,8 @@ class Workers:
 
 
 @contextlib.contextmanager
-def workers(settings: Settings, folder: pathlib.Path) -> Iterator[Workers]:
-    started = Workers(settings, folder)
+def workers(settings: Settings, folder: pathlib.Path, more_env: Mapping[str, str] | None = None) -> Iterator[Workers]:
+    started = Workers(settings, folder, more_env)
     try:
         yield started
     finally:
