@@ -56,7 +56,7 @@ soak: ready
 	$(BIN)/python -m tests.support.simulator --histories $(or $(HISTORIES),1000000)
 
 screenshots: ready
-	$(BIN)/python -m pytest tests/browser -k pictures
+	KAFKA_JUPYTER_PICTURES=1 $(BIN)/python -m pytest tests/browser/test_pictures.py
 
 # The versions that `make test` is known to pass with.
 lock: ready
