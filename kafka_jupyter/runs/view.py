@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -133,6 +134,20 @@ def grows(name: str) -> bool:
     return any(word in name.lower() for word in _GROWS) and "loss" not in name.lower()
 
 
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")  # Keras prints parts of its messages in bold
+_GRAPH = re.compile(
+    r'^(Graph execution error:|Detected at node .*|<stack_traces unavailable>|  File ".*|    .*|[ \t]*\[\[\{\{node .*)\n?', re.MULTILINE
+)
+
+
+def essence(message: str) -> str:
+    """What is wrong. TensorFlow tells first, in dozens of lines, where the graph was built; the traceback keeps them."""
+    text = _ANSI.sub("", message).strip()
+    if text.startswith("Graph execution error:"):
+        return re.sub(r"\n{2,}", "\n", _GRAPH.sub("", text)).strip() or text
+    return text
+
+
 def failure_of(state: RunState) -> dict[str, Any] | None:
     """The error a card shows: of the end, or of the last attempt of a run that is tried again."""
     failure: Any = state.last_failure if state.state is State.RETRYING else state.end
@@ -140,8 +155,8 @@ def failure_of(state: RunState) -> dict[str, Any] | None:
         return {
             "reason": failure.reason,
             "error": failure.error or failure.reason,
-            "message": failure.message,
-            "traceback": failure.traceback,
+            "message": essence(failure.message),
+            "traceback": _ANSI.sub("", failure.traceback),
             "attempt": failure.n,
             "worker": failure.worker,
             "signal": failure.signal,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, expect
+from playwright.sync_api import Browser, BrowserContext, FloatRect, Locator, expect
 
 from kafka_jupyter.notebook.card import MIME
 from kafka_jupyter.protocol.task import Requirements
@@ -21,6 +21,8 @@ from tests.support.training import Submission, mlp, submit, task_of
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
 LIMIT = 150 << 10  # bytes of a picture in the repository
+
+MARGIN = 12  # pixels of the notebook around the cards
 
 # Is anything of the card wider than its place, or outside of the card?
 CUT_OFF = """cards => cards.flatMap(card => {
@@ -63,7 +65,7 @@ def runs_of_every_kind(scene: Scene) -> list[Submission]:
     """Running, queued, failed, succeeded: as a page of work looks like."""
     done = submit(scene.log, "digits", rows=1400, epochs=20, validation_split=0.1)
     scene.ended(done)
-    failed = submit(scene.log, "lstm-prices", model=nine_classes(), epochs=50)
+    failed = submit(scene.log, "nine-classes", model=nine_classes(), epochs=50)
     scene.ended(failed)
     waiting = submit(scene.log, "wide-net", task=task_of(mlp(), "wide-net", 256, 20, requirements=Requirements(device="gpu")))
     scene.state(waiting)
@@ -81,12 +83,18 @@ def test_pictures_of_running_queued_failed_and_succeeded_cards_show_them_whole(
     cards = book.page.locator(".kj-Card")
     for i, state in enumerate(("RUNNING", "QUEUED", "FAILED", "SUCCEEDED")):
         expect(cards.nth(i).locator(".kj-chip")).to_have_text(state, timeout=READY_MS)
-    area = book.output(0)
     for theme in ("light", "dark"):
         if theme == "dark":
             book.dark()
         assert cards.evaluate_all(CUT_OFF) == []
         picture = folder / f"card-{theme}.png"
-        area.screenshot(path=picture, animations="disabled")
+        book.page.screenshot(path=picture, clip=around(cards), animations="disabled")
         assert 5 << 10 < picture.stat().st_size <= LIMIT
     assert book.errors == []
+
+
+def around(cards: Locator) -> FloatRect:
+    boxes = [box for box in (card.bounding_box() for card in cards.all()) if box]
+    left, top = boxes[0]["x"] - MARGIN, boxes[0]["y"] - MARGIN
+    bottom = boxes[-1]["y"] + boxes[-1]["height"] + MARGIN
+    return {"x": left, "y": top, "width": boxes[0]["width"] + 2 * MARGIN, "height": bottom - top}
