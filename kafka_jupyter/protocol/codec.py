@@ -35,7 +35,7 @@ _decoders: dict[str, msgspec.json.Decoder[Any]] = {str(kind.__struct_config__.ta
 CONTROL_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in control.CONTROL_RECORDS)
 _WORKER = str(WorkerInfo.__struct_config__.tag)
 _FREE_FORM = frozenset({"settings", "applied", "failed", "task"})  # types with fields that hold any JSON
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)  # one step a stretch, not one a character: arrays are long strings
 _BRACKET = re.compile(rb"[\[{\]}]")
 _WORKER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 

@@ -21,6 +21,7 @@ from kafka_jupyter.protocol import codec, frames
 from kafka_jupyter.protocol.task import Task
 from kafka_jupyter.training.fit import Fit
 from kafka_jupyter.training.reporter import Reporter
+from kafka_jupyter.training.warmup import warm_up
 
 _MESSAGE_LIMIT = 4_000  # characters
 _TRACEBACK_LIMIT = 16_000  # characters, the last ones
@@ -45,9 +46,9 @@ class _Child:
 
     def run(self) -> None:
         threading.Thread(target=self._listen, name="kafka_jupyter-supervisor", daemon=True).start()
-        job = self._jobs.get()
         try:
-            answer = self._train(job)
+            warm_up()  # while nobody waits, if this is a spare child
+            answer = self._train(self._jobs.get())
         except Exception as error:  # noqa: BLE001 - whatever a training raises belongs to the person who started it
             answer = _described(error)
         self._over = True

@@ -15,6 +15,8 @@ from kafka_jupyter.protocol import frames
 from kafka_jupyter.protocol.rows import Metrics
 from kafka_jupyter.training import equipment
 
+FIRST_EPOCH_S = 0.5  # of the first epoch in which requests wait
+
 
 class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
     """Stands last, so that it sees what all others have put into the logs.
@@ -35,6 +37,7 @@ class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
         self._waiting: frames.Batch | None = None
         self._epoch, self._step = initial_epoch, 0
         self._begun_at = 0.0
+        self._first_batch_at: float | None = None
         self.stopped_early = False
         self.epochs_done = initial_epoch
         self.metrics: Metrics = {}
@@ -63,7 +66,10 @@ class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
             self._send(frames.Batch(self._epoch, self._step, steps, flat_metrics(logs)))
         elif self._step == steps:
             self._waiting = frames.Batch(self._epoch, self._step, steps, flat_metrics(logs))
-        if self._requests:
+        if self._first_batch_at is None:
+            self._first_batch_at = now
+        # What is asked while the first epoch runs may wait for its end, if that is soon: its numbers are what a person waits for.
+        if self._requests and now - self._first_batch_at > FIRST_EPOCH_S:
             self._serve()
         if self._stop and not self.model.stop_training:
             self.model.stop_training = True
@@ -81,6 +87,7 @@ class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
         self.epochs_done = epoch + 1
         self.metrics = flat_metrics(logs)
         self._send(frames.Epoch(epoch, self._step, self.metrics, time.monotonic() - self._begun_at))
+        self._serve()
         if self._stop and not self.model.stop_training:  # asked for while the epoch was validated
             self.model.stop_training = True
             self.stopped_early = epoch + 1 < self.params["epochs"]

@@ -15,6 +15,7 @@ from typing import Any
 
 from kafka_jupyter import errors
 from kafka_jupyter.protocol import control, frames, ids
+from kafka_jupyter.protocol.task import Task
 from kafka_jupyter.runs.lease import heartbeat_period
 from kafka_jupyter.runs.state import RunState, Wish
 from kafka_jupyter.worker.children import Child, Exit
@@ -37,11 +38,12 @@ class Phase(enum.Enum):
 
 
 class Attempt:
-    def __init__(self, site: Site, state: RunState, now_s: float) -> None:
+    def __init__(self, site: Site, state: RunState, now_s: float, task: Task | None = None) -> None:
+        """`task`: what stands at the task's place, where that has been read already."""
         assert state.task is not None
         self.run_id, self.n, self.nonce = state.run_id, state.last_n + 1, ids.new_nonce()
         self.phase = Phase.CLAIMING
-        self._site, self._place = site, state.task
+        self._site, self._place, self._task = site, state.task, task
         self._reporter = Reporter(site.log, self.run_id, self.n, site.worker_id, self.nonce, site.post)
         self._prepared: Prepared | None = None
         self._child: Child | None = None
@@ -59,6 +61,11 @@ class Attempt:
     @property
     def won(self) -> bool:
         return self.phase not in (Phase.CLAIMING, Phase.OVER)
+
+    @property
+    def under_way(self) -> bool:
+        """It has got past its first epoch."""
+        return self._reporter.place >= (1, 0)
 
     # --- what the log says
 
@@ -127,7 +134,7 @@ class Attempt:
             return
         self.phase = Phase.PREPARING
         folder = self._site.folder / f"{self.run_id}-{self.n}-{self.nonce}"
-        self._site.aside(lambda: prepare(self._site, self._place, self.run_id, folder), self._on_prepared)
+        self._site.aside(lambda: prepare(self._site, self._place, self.run_id, folder, self._task), self._on_prepared)
 
     def _on_prepared(self, outcome: Prepared | Exception) -> None:
         if isinstance(outcome, Prepared) and self.phase is not Phase.PREPARING:
@@ -137,7 +144,7 @@ class Attempt:
         if isinstance(outcome, Exception):
             self._say(self._interrupted or self._refusal(outcome))
             return
-        self._prepared = outcome
+        self._prepared, self._task = outcome, None
         if self._interrupted is not None:
             self._say(self._interrupted)
             return

@@ -5,6 +5,8 @@ One thread owns all descriptors: the control socket of the forkserver, and socke
 
 A forkserver that dies takes its children with it (nobody else could reap or report them): each exits with signal 9 and
 a `detail` that says so, and a new forkserver starts.
+
+A *spare* child has been forked ahead of the attempt that will use it and has warmed up meanwhile: it still runs one attempt only.
 """
 
 from __future__ import annotations
@@ -61,18 +63,23 @@ class Child:
         on_exit: Callable[[Exit], None],
     ) -> None:
         self.id = id
-        self.pid: int | None = None
         self._kind = kind
         self._children = children
-        self._on_frame = on_frame
-        self._on_line = on_line
-        self._on_exit = on_exit
+        self._tell(on_frame, on_line, on_exit)
+        self._begin()
+
+    def _begin(self) -> None:
+        """As a child is whose process is still to be forked."""
+        self.pid: int | None = None
         self._frames = frames.Splitter(from_child=True)
         self._lines = {"stdout": Lines(), "stderr": Lines()}
         self._ends: dict[str, socket.socket | int] = {}
         self._outbox = bytearray()
         self._terminated = False
         self._broken = ""
+
+    def _tell(self, on_frame: Callable[[Any], None], on_line: Callable[[str, str], None], on_exit: Callable[[Exit], None]) -> None:
+        self._on_frame, self._on_line, self._on_exit = on_frame, on_line, on_exit
 
     def send(self, frame: frames.Frame) -> None:
         """Never blocks; a frame to a child that has ended is dropped."""
@@ -100,6 +107,7 @@ class Children:
         self._selector.register(self._woken, selectors.EVENT_READ, self._wake)
         self._forkserver: ForkserverProcess | None = None
         self._live: dict[int, Child] = {}
+        self._spare: Child | None = None  # of the thread that calls `start` and `keep_spare`
         self._closing = False
         self._ask(self._spawn)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -111,8 +119,17 @@ class Children:
         return running.process.pid if running else None
 
     def start(self, on_frame: Callable[[Any], None], on_line: Callable[[str, str], None], on_exit: Callable[[Exit], None]) -> Child:
-        """A new child, which waits for a Job frame. `on_line` gets (text, "stdout" | "stderr")."""
-        return self._start(forkserver.TRAIN, on_frame, on_line, on_exit)
+        """A child that has run nothing yet and waits for a Job frame. `on_line` gets (text, "stdout" | "stderr")."""
+        spare, self._spare = self._spare, None
+        if spare is None:
+            return self._start(forkserver.TRAIN, on_frame, on_line, on_exit)
+        self._ask(lambda: self._employ(spare, on_frame, on_line, on_exit))
+        return spare
+
+    def keep_spare(self) -> None:
+        """Has a child ready for the next `start`; does nothing if there is one. To be called on the thread that calls `start`."""
+        if self._spare is None:
+            self._spare = self._start(forkserver.TRAIN, lambda _: None, lambda _, __: None, lambda _: None)
 
     def equipment(self, timeout_s: float = 120.0) -> frames.Equipment:
         """Versions and devices, found by a throw-away child so that the forkserver stays clean. Blocks."""
@@ -175,6 +192,14 @@ class Children:
         self._forkserver = ForkserverProcess(self._environ, self._entries)
         self._selector.register(self._forkserver.control, selectors.EVENT_READ, lambda _: self._hear())
         self._selector.register(self._forkserver.stderr, selectors.EVENT_READ, lambda _: self._hear_last_words())
+
+    def _employ(
+        self, spare: Child, on_frame: Callable[[Any], None], on_line: Callable[[str, str], None], on_exit: Callable[[Exit], None]
+    ) -> None:
+        spare._tell(on_frame, on_line, on_exit)
+        if spare.id not in self._live:  # it has ended unused
+            spare._begin()
+            self._launch(spare)
 
     def _launch(self, child: Child) -> None:
         if self._closing:

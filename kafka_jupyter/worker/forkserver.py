@@ -30,7 +30,7 @@ TRAIN, EQUIPMENT, TERMINATE = b"t", b"e", b"k"
 _DESCRIPTORS = 3  # frames, stdout, stderr
 
 # What Keras and TensorFlow import at the first `fit` only; here it is paid once.
-_LATE_IMPORTS = tuple(f"tensorflow.python.data.ops.{name}_op" for name in ("flat_map", "from_tensors", "range", "zip"))
+_LATE_IMPORTS = tuple(f"tensorflow.python.data.ops.{name}_op" for name in ("concatenate", "flat_map", "from_tensors", "range", "zip"))
 
 
 @dataclasses.dataclass

@@ -29,6 +29,8 @@ from kafka_jupyter.brokers.local import resolve
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.brokers.outbox import Outbox
 from kafka_jupyter.protocol import control, frames, letters, topics
+from kafka_jupyter.protocol.control import TaskPlace
+from kafka_jupyter.protocol.task import Task
 from kafka_jupyter.protocol.workers import WorkerInfo
 from kafka_jupyter.runs.lease import heartbeat_period
 from kafka_jupyter.runs.state import RunState
@@ -46,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 INFO_PERIOD_S = 5.0  # between two records of `worker_state`
 SHUTDOWN_S = 10.0  # a shutdown waits so long for its records to be read back
+RECENT_TASKS = 8  # kept in memory, at most 512 KiB each
 ORPHAN_AGE_MS = topics.DAY_MS  # an older task that has no control records left is history, not work
 
 
@@ -60,6 +63,7 @@ class Supervisor:
         self._queue: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._attempts: dict[str, Attempt] = {}
         self._orphans: dict[str, RunState] = {}  # tasks that have no Submitted yet
+        self._recent: dict[TaskPlace, Task] = {}  # the last tasks of our partitions: most are claimed at once, and needed then
         self._owned: set[Partition] = set()
         self._claims = Claims(settings.claim_grace_s)
         self._commits = CommitTracker()
@@ -160,6 +164,8 @@ class Supervisor:
         if now_s - self._last_contact_s > self.settings.outage_grace_s:
             for attempt in self._attempts.values():
                 attempt.disown()
+        if self._spare_is_useful():
+            self._site.children.keep_spare()
         self._dispatch.busy(self._free() == 0)
         self._dispatch.commit(self._commits.due())
         if now_s >= self._info_due_s:
@@ -168,6 +174,11 @@ class Supervisor:
     def _free(self) -> int:
         """Claims in flight count as used."""
         return 0 if self._stopping or self._equipment.unfit else max(0, self._slots - len(self._attempts))
+
+    def _spare_is_useful(self) -> bool:
+        """Where a slot is free, and no training is just being got going: that needs the processor more. A child that waits on a GPU
+        would hold its memory."""
+        return self._free() > 0 and self._equipment.device == "cpu" and all(attempt.under_way for attempt in self._attempts.values())
 
     # --- what is heard
 
@@ -210,7 +221,11 @@ class Supervisor:
         if seen.task is None:
             if not seen.newer:
                 self._bury_junk(run_id, seen)
-        elif state is None and time.time() * 1000 - seen.time_ms < ORPHAN_AGE_MS:
+            return
+        self._recent[seen.place] = seen.task
+        if len(self._recent) > RECENT_TASKS:
+            del self._recent[next(iter(self._recent))]
+        if state is None and time.time() * 1000 - seen.time_ms < ORPHAN_AGE_MS:
             announced = control.Submitted(run_id=run_id, task=seen.place, requirements=seen.task.requirements, priority=seen.task.priority)
             self._orphans[run_id] = RunState(run_id, submitted=announced, task=seen.place, first_ms=seen.time_ms)
             self._waiting_changed = True
@@ -252,7 +267,8 @@ class Supervisor:
         choice = self._claims.choose(waiting, me, self._site.follower.workers(), self._owned, self._free(), now_s)
         self._next_claim_s = choice.next_s
         for state in choice.runs:
-            self._attempts[state.run_id] = Attempt(self._site, state, now_s)
+            assert state.task is not None
+            self._attempts[state.run_id] = Attempt(self._site, state, now_s, self._recent.pop(state.task, None))
 
     def _announce(self, now_s: float) -> None:
         self._info_due_s = now_s + INFO_PERIOD_S

@@ -34,12 +34,12 @@ class Prepared:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def prepare(site: Site, place: control.TaskPlace, run_id: str, folder: pathlib.Path) -> Prepared:
-    """Reads the Task, checks its model against the allow-list, brings every part to a local file.
+def prepare(site: Site, place: control.TaskPlace, run_id: str, folder: pathlib.Path, known: Task | None = None) -> Prepared:
+    """Reads the Task (unless it is `known`), checks its model against the allow-list, brings every part to a local file.
 
     Raises RecordError (the task cannot be read), CaptureError (it holds what is not allowed), StoreError, BrokerError.
     """
-    task = site.log.read_task(place, run_id)
+    task = known if known is not None and known.run_id == run_id else site.log.read_task(place, run_id)
     if task.trusted_code:
         raise errors.NeedsTrust(detail="The task asks for user-defined code.")
     if task.trainer != "keras":

@@ -16,6 +16,7 @@ from watching import Watched
 from kafka_jupyter.protocol import frames
 from kafka_jupyter.worker import environment
 from kafka_jupyter.worker.children import Children
+from tests.support.waiting import wait_until
 
 HERE = pathlib.Path(__file__).parent
 ENTRIES = {"train": "children_entries:wait_for_orders", "equipment": "children_entries:equipment"}
@@ -298,3 +299,44 @@ def test_a_forkserver_that_dies_while_it_imports_is_told_with_its_last_words(tmp
         assert "signal 6" in Watched(children).exit().detail
     finally:
         children.close()
+
+
+def spare(children):
+    """The pid of a spare child, once it has been forked."""
+    server = psutil.Process(wait_until(lambda: children.forkserver_pid, "no forkserver was started"))
+    before = {child.pid for child in server.children()}
+    children.keep_spare()
+    return wait_until(lambda: {child.pid for child in server.children()} - before, "no spare child was forked").pop()
+
+
+def test_a_spare_child_is_forked_ahead_and_the_next_start_gives_it(children):
+    ahead = spare(children)
+    children.keep_spare()
+    watched = Watched(children)
+    order(watched, "threads")
+    assert (watched.told("group"), watched.child.pid) == (ahead, ahead)
+    watched.child.send(frames.Stop())
+    assert watched.exit().code == 0
+    another = Watched(children)
+    assert another.told("pid") != ahead
+    another.child.terminate(0)
+    another.exit()
+
+
+def test_a_spare_child_that_died_unused_is_made_anew_when_it_is_needed(children):
+    ahead = spare(children)
+    os.kill(ahead, signal.SIGKILL)
+    wait_until(lambda: ahead not in {child.pid for child in children._live.values()}, "its end was not heard")
+    watched = Watched(children)
+    assert watched.told("pid") != ahead
+    watched.child.send(frames.Stop())
+    ended = watched.exit()
+    assert (ended.code, ended.signal, ended.terminated) == (0, 0, False)
+
+
+def test_a_spare_child_ends_with_its_children():
+    own = Children(**ENTRIES)
+    own.keep_spare()
+    watched = wait_until(lambda: own.forkserver_pid and psutil.Process(own.forkserver_pid).children(), "no spare child was forked")
+    own.close()
+    assert alive([child.pid for child in watched], 5) == []
