@@ -144,6 +144,10 @@ def test_after_a_kernel_restart_in_the_middle_attach_shows_all_epochs_from_the_f
     assert person.bundles[0][MIME]["runs"][0]["run_id"] == run.id
     person.run("run.stop(); new = run.result(); print('trained', type(new).__name__, len(new.history.epoch) == len(run.history['loss']))")
     assert "trained Sequential True" in person.text
+    person.run("print('from the first', [e.epoch for e in run.events() if e.kind == 'epoch'] == new.history.epoch)\n%kafka_attach middle")
+    assert "from the first True" in person.text
+    assert "SUCCEEDED" in person.bundles[-1]["text/plain"]
+    assert person.bundles[-1][MIME]["runs"][0]["rows"][0]["epoch"] == 0
 
 
 def test_a_card_in_the_background_moves_and_ends_without_any_cell(person: Person, client: Client) -> None:
