@@ -96,16 +96,16 @@ export class RunView {
     say(this._name, run?.name ?? model.runId);
     say(this._short, run?.short ?? '');
     say(this._when, run ? when(run, model.history, now) : '');
-    this._renderButtons();
-    this._renderBar();
-    this._renderText(unreachable);
-    this._renderError();
     const lines = metricLines(model.history.epochs);
     if (run && !run.terminal && lines.length) {
       this._open = true; // who has watched it keeps the picture at the end: no jump
     }
     const open = this._open || (!!run && !run.terminal && run.state === 'RUNNING');
     show(this._body, open && (lines.length > 0 || !run?.terminal));
+    this._renderButtons();
+    this._renderBar();
+    this._renderText(unreachable);
+    this._renderError();
     show(this._more, !!run?.terminal && lines.length > 0);
     this._more.setAttribute('aria-expanded', String(open));
     say(this._more, open ? 'Less' : 'Details');
@@ -168,14 +168,16 @@ export class RunView {
     const offline = unreachable ? this._options.offline : '';
     const nobody = run ? '' : unreachable ? `Run ${model.runId} is not known here. ${offline}`.trim() : '';
     const newer = run?.read_only ? 'It was written by a newer kafka_jupyter: upgrade to see and steer it.' : '';
-    const text = this._failure || newer || (run ? note(run) : nobody);
+    const told = run ? note(run) : nobody;
+    const below = !this._body.hidden; // a line above the curves would push them down
+    const text = this._failure || newer || (below ? '' : told);
     say(this._note, text);
     show(this._note, !!text);
     say(this._saved, this._options.saved);
     show(this._saved, !run && unreachable && !!this._options.saved);
     say(this._link, lost && !run?.terminal ? 'reconnecting…' : '');
     const notes = run ? footnotes(run, model.history, model.now()) : [];
-    sayAll(this._notes, 'span', run && offline ? [...notes, offline] : notes);
+    sayAll(this._notes, 'span', [below ? told : '', ...notes, run ? offline : ''].filter(Boolean));
     say(this._attach, this._copied ? 'copied' : `%kafka_attach ${shortId(model.runId)}`);
     show(this._attach, !!run);
   }

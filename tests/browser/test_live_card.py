@@ -70,11 +70,13 @@ def test_the_card_moves_while_the_cell_waits_and_stop_ends_the_run_with_its_weig
     renders = book.page.evaluate("renders")
     assert 1000 * (len(renders) - 1) / (renders[-1] - renders[0]) <= 4.1, renders
     expect(book.prompt(1)).to_have_text("[*]:")
+    height = card.bounding_box()["height"]
     card.get_by_role("button", name="Stop", exact=True).click()
     expect(book.output(1)).to_contain_text("trained: True", timeout=READY_MS)
     expect(card.locator(".kj-chip")).to_have_text("SUCCEEDED")
     expect(card.locator(".kj-when")).to_contain_text("stopped early")
     expect(card.get_by_role("status")).to_have_text(re.compile("now: succeeded"))
+    assert abs(card.bounding_box()["height"] - height) <= 2, "the page jumped at the end"
     ended = stage.scene.ended(stage.submission("stop"))
     assert ended.state is State.SUCCEEDED
     expect(book.output(1)).to_contain_text(f"trained: True {len(stage.scene.follower.history(ended.run_id).epochs)}")

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
 LIMIT = 150 << 10  # bytes of a picture in the repository
 
-MARGIN = 12  # pixels of the notebook around the cards
+MARGIN = 8  # pixels of the notebook around the cards
 
 # Is anything of the card wider than its place, or outside of the card?
 CUT_OFF = """cards => cards.flatMap(card => {
