@@ -25,7 +25,7 @@ class Scanner:
         self._cluster = cluster
         self._patience_s = max(cluster.settings.connect_timeout_s, cluster.settings.delivery_timeout_s)
         self._lock = threading.Lock()
-        self._idle: list[Reader] = []
+        self._idle: list[tuple[float, Reader]] = []  # with when their last fetch is over, that one first
 
     def scan(self, place: Partition, start: int | None, until: int | None = None) -> Iterator[Message]:
         """The records with start ≤ offset < until. None means the log's first one, and its end as it is now.
@@ -55,14 +55,16 @@ class Scanner:
     def close(self) -> None:
         with self._lock:
             readers, self._idle = self._idle, []
-        for reader in readers:
+        for _, reader in readers:
             reader.close()
 
     @contextlib.contextmanager
     def _reader(self) -> Iterator[Reader]:
         """For one thread at a time. One that met trouble is not used again."""
         with self._lock:
-            reader = self._idle.pop() if self._idle else None
+            # Two scans in a row need not wait for each other's last fetch: the second one takes another reader.
+            rested = bool(self._idle) and (self._idle[0][0] <= time.monotonic() or len(self._idle) == IDLE_READERS)
+            reader = self._idle.pop(0)[1] if rested else None
         reader = reader or Reader(self._cluster, fetch_wait_max_ms=FETCH_WAIT_MS, queued_max_messages_kbytes=PREFETCH_KIB)
         sound = False
         try:
@@ -77,6 +79,6 @@ class Scanner:
                 with self._lock:
                     sound = len(self._idle) < IDLE_READERS
                     if sound:
-                        self._idle.append(reader)
+                        self._idle.append((time.monotonic() + FETCH_WAIT_MS / 1000, reader))
             if not sound:
                 reader.close()
