@@ -1,4 +1,4 @@
-"""From the end of an epoch on the worker to the handle: the worker's clock in the row against this process's clock, one machine."""
+"""From the end of an epoch in the child to the handle: the clock in the row against this process's clock, on one machine."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from benchmarks.report import Chapter, Figure, p50_p99, percentile
 from kafka_jupyter.brokers.follow import Change
 from kafka_jupyter.protocol.rows import EpochEnded
 
-HOW = """One run of many epochs. A row carries the worker's clock in whole milliseconds, cut off: what stands here is up to 1 ms too
-long, 0.5 ms on average."""
+HOW = """One run of many epochs. A row carries the clock at which its epoch ended in the child, in whole milliseconds, cut off: what stands
+here is up to 1 ms too long, 0.5 ms on average."""
 
 
 def measure(bench: Bench) -> Chapter:

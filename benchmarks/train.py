@@ -16,9 +16,10 @@ from kafka_jupyter.protocol import control
 from kafka_jupyter.protocol.rows import EpochEnded
 
 HOW = """The MLP of the quickstart on scikit-learn's digits, 20 epochs of 57 batches, a new model each time. *In the kernel*: `fit` in this
-warm process, without a progress bar. *On a worker*: the same `fit` inside `kafka_jupyter.train()`, each in a freshly forked process;
-an epoch counts when this process has read it from Kafka, *done* when `fit` has returned with weights, optimizer and history in place.
-The first `fit` of a model also compares the loss of its first batch in both places; the runs without that are shown beside."""
+warm process, without a progress bar. *On a worker*: the same `fit` inside `kafka_jupyter.train()`, each in a process of its own, which
+the idle worker had forked and warmed up before; an epoch counts when this process has read it from Kafka, *done* when `fit` has returned
+with weights, optimizer and history in place. The first `fit` of a model also compares the loss of its first batch in both places; the
+runs without that are shown beside."""
 
 HOPS = ("Submitted", "Claimed", "Started", "first epoch", "last epoch", "Succeeded", "fit returned")
 

@@ -56,6 +56,7 @@ class Epoch(Frame, frozen=True, tag="epoch"):
     step: int
     metrics: Metrics
     seconds: float
+    at_ms: int  # the clock of this machine when the epoch had ended
 
 
 class Batch(Frame, frozen=True, tag="batch"):

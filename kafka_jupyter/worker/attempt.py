@@ -196,7 +196,7 @@ class Attempt:
                 )
                 self._site.outbox.put(started)
             case frames.Epoch():
-                self._reporter.epoch(frame.epoch, frame.step, frame.metrics, frame.seconds)
+                self._reporter.epoch(frame.epoch, frame.step, frame.metrics, frame.seconds, frame.at_ms)
             case frames.Batch():
                 self._reporter.batch(frame.epoch, frame.step, frame.steps, frame.metrics)
             case frames.AppliedFrame():

@@ -39,9 +39,9 @@ class Reporter:
         """All rows are in the log."""
         return not self._waiting and not self._flying
 
-    def epoch(self, epoch: int, step: int, metrics: Metrics, seconds: float) -> None:
+    def epoch(self, epoch: int, step: int, metrics: Metrics, seconds: float, at_ms: int) -> None:
         self.place = (epoch + 1, 0)
-        self._add(EpochEnded(self._next(), epoch, step, metrics, seconds, _now_ms()))
+        self._add(EpochEnded(self._next(), epoch, step, metrics, seconds, at_ms))
 
     def batch(self, epoch: int, step: int, steps: int | None, metrics: Metrics) -> None:
         self.place = (epoch, step)
