@@ -183,6 +183,7 @@ def _key(settings: Settings) -> Key:
         settings.bootstrap_servers,
         settings.topic_prefix,
         settings.store,
+        settings.store_limit,
         str(settings.cache_dir),
         tuple(sorted(settings.kafka.items())),
         settings.connect_timeout_s,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -86,10 +87,10 @@ def test_the_right_credentials_of_a_profile_work_from_the_topics_to_the_result(g
     profile = {"KAFKA_JUPYTER_CONFIG": str(guarded.profiles), "KAFKA_JUPYTER_PROFILE": "right"}
     with workers(settings, tmp_path / "workers", profile) as started:
         worker = started.start("box")
-        with kafka_jupyter.train("guarded", settings=settings) as session:
+        with contextlib.closing(Client(settings)) as client, kafka_jupyter.train("guarded", settings=settings) as session:
             history = model.fit(x, y, epochs=2)  # the data go through the store
+            assert client.runs() == session.runs
+            assert session.runs[0].state == "SUCCEEDED"
         assert "s3cret" not in worker.log
     assert len(history.history["loss"]) == 2
-    assert session.runs[0].state == "SUCCEEDED"
     assert any((a != b).any() for a, b in zip(before, model.get_weights(), strict=True))
-    Client(settings).close()
