@@ -16,7 +16,7 @@ from kafka_jupyter import Client
 from kafka_jupyter.brokers import local, local_daemons
 from kafka_jupyter.brokers.follow import Follower
 from kafka_jupyter.protocol.workers import WorkerInfo
-from kafka_jupyter.settings import Settings
+from kafka_jupyter.settings import Settings, env_name
 
 FOLDER = pathlib.Path(__file__).parents[1] / "build" / "bench"
 SLOTS = 2
@@ -99,11 +99,11 @@ def say(text: str) -> None:
 
 def _settings() -> Settings:
     """Nothing of the person's own configuration: the figures should not depend on it."""
-    return Settings.from_env({}, data_dir=FOLDER / "data", cache_dir=FOLDER / "cache", owner="bench", auto_start=False)
+    return Settings(data_dir=FOLDER / "data", cache_dir=FOLDER / "cache", owner="bench", auto_start=False)
 
 
 def _start_worker(settings: Settings) -> subprocess.Popen[bytes]:
-    env = local_daemons.environment(settings.replace(cache_dir=FOLDER / "worker-cache")) | {"TF_CPP_MIN_LOG_LEVEL": "2"}
+    env = local_daemons.environment(settings.replace(cache_dir=FOLDER / "worker-cache")) | {env_name("config"): os.devnull}
     command = [sys.executable, "-m", "kafka_jupyter.cli", "worker", "--name", "bench", "--slots", str(SLOTS)]
     with (FOLDER / "worker.log").open("wb") as log:
         return subprocess.Popen(command, cwd=FOLDER, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
