@@ -17,8 +17,13 @@ from kafka_jupyter.brokers.topics import Topics, open_topics
 from kafka_jupyter.settings import Settings
 
 
+# What is quick and needs little comes first; the browser last, because its servers live to the end of the session.
+ORDER = ("unit", "capture", "kafka", "server", "notebook", "acceptance", "browser")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whoever asks for a broker is marked `kafka`, so that `-m "not kafka"` runs without one."""
+    items.sort(key=lambda item: ORDER.index(item.path.relative_to(pathlib.Path(__file__).parent).parts[0]))
     for item in items:
         if {"kafka", "three_brokers"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("kafka")
