@@ -43,7 +43,7 @@ export const uplotChart: ChartFactory = (host, color) => {
           scales: { x: { time: false, range: (_, low, high) => [low, Math.max(high, low + 1)] } },
           axes: [
             { ...axis, grid: { show: false }, size: 18, space: 50, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] },
-            { ...axis, size: 38, space: 20, values: (_, values) => values.map(tickLabel) }
+            { ...axis, size: 38, space: 16, values: (_, values) => values.map(tickLabel) }
           ],
           series: [
             {},
