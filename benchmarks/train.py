@@ -21,6 +21,7 @@ the idle worker had forked and warmed up before; an epoch counts when this proce
 with weights, optimizer and history in place. The first `fit` of a model also compares the loss of its first batch in both places; the
 runs without that are shown beside."""
 
+REST_S = 1.0  # before each training: an idle worker gets its next child ready, which should slow neither side
 HOPS = ("Submitted", "Claimed", "Started", "first epoch", "last epoch", "Succeeded", "fit returned")
 
 
@@ -63,6 +64,8 @@ def measure(bench: Bench) -> Chapter:
     with watching(bench.stack) as watch:
         for i in range(bench.scale.rounds + 1):
             say(f"training in the kernel and on the worker, {i} of {bench.scale.rounds}" if i else "training: warm-up")
+            bench.stack.idle_worker()
+            time.sleep(REST_S)
             here.append(work.fit_here(work.mlp()))
             for check in (True, False):
                 there[check].append(_fit_there(bench.stack, watch, check))
@@ -71,6 +74,7 @@ def measure(bench: Bench) -> Chapter:
 
 def _fit_there(stack: Stack, watch: Watch, check: bool) -> dict[str, float]:
     stack.idle_worker()
+    time.sleep(REST_S)
     model = work.mlp()
     with kafka_jupyter.train("bench", check=check, settings=stack.settings):
         watch.begin()

@@ -25,6 +25,8 @@ from kafka_jupyter.worker.transfer import Prepared, Results, keep, prepare
 
 logger = logging.getLogger(__name__)
 
+SETTLED_S = 5.0
+
 Ending = Callable[[int | None], control.Record]  # offset of the last row → the record that ends the attempt
 
 
@@ -52,6 +54,7 @@ class Attempt:
         self._ending: Ending | None = None
         self._interrupted: Ending | None = None  # cancelled, or the worker shuts down: what to say when the child is gone
         self._stop = False
+        self._training_since_s = 0.0
         self._forwarded: set[str] = set()
         self._own: dict[str, Any] = {"run_id": self.run_id, "n": self.n, "worker": site.worker_id, "nonce": self.nonce}
         self._heartbeat_due_s = now_s + heartbeat_period(site.settings.lease_ttl_s)
@@ -62,10 +65,9 @@ class Attempt:
     def won(self) -> bool:
         return self.phase not in (Phase.CLAIMING, Phase.OVER)
 
-    @property
-    def under_way(self) -> bool:
-        """It has got past its first epoch."""
-        return self._reporter.place >= (1, 0)
+    def settled(self, now_s: float) -> bool:
+        """It has trained for a while: what its worker does beside does not matter much any more."""
+        return self.phase is Phase.TRAINING and now_s - self._training_since_s > SETTLED_S
 
     # --- what the log says
 
@@ -148,7 +150,7 @@ class Attempt:
         if self._interrupted is not None:
             self._say(self._interrupted)
             return
-        self.phase = Phase.TRAINING
+        self.phase, self._training_since_s = Phase.TRAINING, time.monotonic()
         post = self._site.post
         self._child = self._site.children.start(
             lambda frame: post(lambda: self._on_frame(frame)),

@@ -164,7 +164,7 @@ class Supervisor:
         if now_s - self._last_contact_s > self.settings.outage_grace_s:
             for attempt in self._attempts.values():
                 attempt.disown()
-        if self._spare_is_useful():
+        if self._spare_is_useful(now_s):
             self._site.children.keep_spare()
         self._dispatch.busy(self._free() == 0)
         self._dispatch.commit(self._commits.due())
@@ -175,10 +175,10 @@ class Supervisor:
         """Claims in flight count as used."""
         return 0 if self._stopping or self._equipment.unfit else max(0, self._slots - len(self._attempts))
 
-    def _spare_is_useful(self) -> bool:
-        """Where a slot is free, and no training is just being got going: that needs the processor more. A child that waits on a GPU
-        would hold its memory."""
-        return self._free() > 0 and self._equipment.device == "cpu" and all(attempt.under_way for attempt in self._attempts.values())
+    def _spare_is_useful(self, now_s: float) -> bool:
+        """Where a slot is free, and no short training would be slowed by it. A child that waits on a GPU would hold its memory."""
+        free, device = self._free(), self._equipment.device
+        return free > 0 and device == "cpu" and all(attempt.settled(now_s) for attempt in self._attempts.values())
 
     # --- what is heard
 
