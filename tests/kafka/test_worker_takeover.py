@@ -24,7 +24,7 @@ def test_twenty_runs_on_three_workers_all_succeed_exactly_once(own: Scene) -> No
 
 def test_when_a_worker_is_killed_another_one_finishes_the_run(own: Scene) -> None:
     _two_workers(own)
-    run = submit(own.log, epochs=150, rows=1000)
+    run = submit(own.log, epochs=80, rows=1000)
     own.running(run)
     pid = own.child_pid(run)
     own.holder(run).kill()
@@ -34,7 +34,7 @@ def test_when_a_worker_is_killed_another_one_finishes_the_run(own: Scene) -> Non
     assert state.state is State.SUCCEEDED
     assert [start.n for start in state.starts] == [1, 2]
     assert len({start.worker for start in state.starts}) == 2
-    assert [row.epoch for row in own.follower.history(run.run_id).epochs] == list(range(150))
+    assert [row.epoch for row in own.follower.history(run.run_id).epochs] == list(range(80))
 
 
 def test_cancel_of_a_queued_run_needs_no_worker(own: Scene) -> None:
@@ -45,7 +45,7 @@ def test_cancel_of_a_queued_run_needs_no_worker(own: Scene) -> None:
 
 def test_sigterm_hands_the_run_over_and_says_goodbye(own: Scene) -> None:
     _two_workers(own)
-    run = submit(own.log, epochs=150, rows=1000)
+    run = submit(own.log, epochs=80, rows=1000)
     own.running(run)
     holder = own.holder(run)
     assert holder.terminate() == 0
@@ -59,7 +59,7 @@ def test_sigterm_hands_the_run_over_and_says_goodbye(own: Scene) -> None:
 
 def test_a_worker_that_sleeps_longer_than_its_lease_changes_nothing_when_it_wakes(own: Scene) -> None:
     _two_workers(own)
-    run = submit(own.log, epochs=150, rows=1000)
+    run = submit(own.log, epochs=80, rows=1000)
     own.running(run)
     sleeper, pid = own.holder(run), own.child_pid(run)
     sleeper.pause()
@@ -69,7 +69,7 @@ def test_a_worker_that_sleeps_longer_than_its_lease_changes_nothing_when_it_wake
     state = own.ended(run)
     assert state.state is State.SUCCEEDED
     assert state.starts[-1].n == 2
-    assert [row.epoch for row in own.follower.history(run.run_id).epochs] == list(range(150))
+    assert [row.epoch for row in own.follower.history(run.run_id).epochs] == list(range(80))
 
 
 def _two_workers(scene: Scene) -> None:
