@@ -11,8 +11,7 @@ from benchmarks.report import Chapter, Figure, p50_p99, percentile
 from kafka_jupyter.brokers.follow import Change
 from kafka_jupyter.protocol.rows import EpochEnded
 
-HOW = """One run of many epochs. A row carries the clock at which its epoch ended in the child, in whole milliseconds, cut off: what stands
-here is up to 1 ms too long, 0.5 ms on average."""
+HOW = """One run of many epochs. A row carries the clock at which its epoch ended in the child, rounded to whole milliseconds."""
 
 
 def measure(bench: Bench) -> Chapter:

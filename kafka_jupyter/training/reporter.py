@@ -86,7 +86,7 @@ class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
         self._waiting = None
         self.epochs_done = epoch + 1
         self.metrics = flat_metrics(logs)
-        self._send(frames.Epoch(epoch, self._step, self.metrics, time.monotonic() - self._begun_at, int(time.time() * 1000)))
+        self._send(frames.Epoch(epoch, self._step, self.metrics, time.monotonic() - self._begun_at, round(time.time() * 1000)))
         self._serve()
         if self._stop and not self.model.stop_training:  # asked for while the epoch was validated
             self.model.stop_training = True
