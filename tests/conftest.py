@@ -16,7 +16,6 @@ from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.topics import Topics, open_topics
 from kafka_jupyter.settings import Settings
 
-
 # What is quick and needs little comes first; the browser last, because its servers live to the end of the session.
 ORDER = ("unit", "capture", "kafka", "server", "notebook", "acceptance", "browser")
 
