@@ -103,7 +103,8 @@ def test_a_stale_pid_that_is_somebody_elses_now_is_left_alone(own: Settings) -> 
     innocent = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
         node = first.nodes[0]
-        stale = msgspec.structs.replace(node, daemon=msgspec.structs.replace(node.daemon, pid=innocent.pid))
+        earlier = node.daemon.started - 60  # before a reboot, say: up and down again here may take less time than start times tell apart
+        stale = msgspec.structs.replace(node, daemon=msgspec.structs.replace(node.daemon, pid=innocent.pid, started=earlier))
         file = local.folder_of(own) / "endpoint.json"
         file.write_bytes(msgspec.json.encode(msgspec.structs.replace(first, nodes=(stale,))))
         assert local.endpoint(own) is None
