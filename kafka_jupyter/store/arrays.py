@@ -12,6 +12,7 @@ import math
 import os
 import pathlib
 import struct
+import tokenize
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -77,6 +78,13 @@ def _refused(why: str, way_out: str) -> CannotTravel:
     return CannotTravel(what="an array", where="the data of `fit`", why=why, way_out=way_out)
 
 
+# What NumPy's reader of headers and our own raise for bytes of somebody else's.
+_BROKEN = (
+    ValueError, TypeError, KeyError, SyntaxError, tokenize.TokenError, OverflowError, RecursionError, MemoryError, struct.error, OSError,
+    UserWarning,  # where warnings are errors: NumPy takes a broken header for one of Python 2
+)  # fmt: skip
+
+
 def load(path: str | os.PathLike[str]) -> Array:
     """The array in the file at `path`: numbers memory-mapped and read-only, strings as an object array of `str` or `bytes`.
 
@@ -93,7 +101,7 @@ def load(path: str | os.PathLike[str]) -> Array:
             if magic == _STRINGS:
                 return _load_strings(source, size)
             raise ValueError("it is neither .npy nor strings")
-    except (ValueError, TypeError, KeyError, SyntaxError, OverflowError, RecursionError, MemoryError, struct.error, OSError) as error:
+    except _BROKEN as error:
         raise StoreError(store=str(file.parent), detail=f"{file.name} is not an array that was stored here: {error}") from error
 
 

@@ -140,7 +140,7 @@ def test_after_a_kernel_restart_in_the_middle_attach_shows_all_epochs_from_the_f
     wait_until(lambda: len(run.history["loss"]) >= 3, "no three epochs were seen", within=60)
     person.restart()
     person.run("run = %kafka_attach middle\nprint(run.id, len(run.history['loss']) >= 3, run.state)")
-    assert f"{run.id} True RUNNING" in person.text
+    assert f"{run.id} True RUNNING" in person.text, person.errors
     assert person.bundles[0][MIME]["runs"][0]["run_id"] == run.id
     person.run("run.stop(); new = run.result(); print('trained', type(new).__name__, len(new.history.epoch) == len(run.history['loss']))")
     assert "trained Sequential True" in person.text

@@ -72,6 +72,14 @@ def test_a_pickled_array_is_not_loaded(tmp_path: pathlib.Path) -> None:
         arrays.load(tmp_path / "evil.npy")
 
 
+def test_a_header_that_is_no_python_at_all_is_refused(tmp_path: pathlib.Path) -> None:
+    broken = bytearray(b"".join(arrays.chunks(np.arange(6.0))[1]))
+    broken[10] = 128  # its first character: NumPy then tries the tokens of Python 2
+    (tmp_path / "broken.npy").write_bytes(broken)
+    with pytest.raises(StoreError, match=r"broken\.npy"):
+        arrays.load(tmp_path / "broken.npy")
+
+
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_bytes_are_one_clear_error_or_still_an_array(data: st.DataObject, tmp_path: pathlib.Path) -> None:
