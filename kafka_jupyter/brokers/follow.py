@@ -264,6 +264,8 @@ class Follower:
             self._tails = {place: max(tail, log_bounds[place][0]) for place, tail in tails.items()}
             reader.add(self._tails)
             self._positions.update(self._tails)
+            # Whoever attaches to a run asks for its history at once: what was there when we came is part of being caught up.
+            self._read_to(reader, {place: high for place, (_, high) in log_bounds.items()})
 
     def _read_to(self, reader: Reader, ends: dict[Partition, int]) -> None:
         """Reads until everything below these offsets has been taken. Compaction may have removed the last records: silence ends it."""

@@ -181,3 +181,15 @@ def test_topics_that_differ_are_told_exactly(settings: Settings) -> None:
     told = [str(difference) for difference in broker_topics.check(other)]
     assert f"{settings.topic_prefix}task: partitions is 3, should be 4" in told
     assert f"{settings.topic_prefix}run_control: retention.ms is 2592000000, should be 432000000" in told
+
+
+def test_the_rows_of_a_running_run_are_there_as_soon_as_a_follower_has_started(log: Log) -> None:
+    run = Player.new(log, epochs=400)
+    run.submit()
+    run.claim()
+    run.start()
+    for epoch in range(300):
+        run.epoch(epoch)
+    for _ in range(5):
+        with following(log) as follower:
+            assert len(follower.history(run.run_id).epochs) == 300
