@@ -162,7 +162,10 @@ class Session:
 
     def _mention_earlier(self, slot: Slot) -> None:
         earlier = memory.runs.get(slot)
-        if earlier is not None and not earlier.ended:
+        if earlier is None:
+            return
+        self.client.connection().catch_up()  # the first submit of a kernel does not wait for the log; what is said here comes from it
+        if not earlier.ended:
             self.view.note(
                 f"{earlier.id} of this cell is still {earlier.state} ({earlier.progress}): `%kafka_attach {earlier.short}` follows it, "
                 f"`%kafka_cancel {earlier.short}` ends it."
