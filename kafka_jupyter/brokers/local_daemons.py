@@ -8,6 +8,7 @@ import pathlib
 import sys
 import time
 import urllib.parse
+from collections.abc import Iterable
 
 import msgspec
 
@@ -80,8 +81,8 @@ def _spawn(settings: Settings, folder: pathlib.Path, name: str, command: list[st
     return daemons.spawn(name, command, log, folder, environment(settings))
 
 
-def _write(folder: pathlib.Path, living: object) -> None:
-    daemons.write_atomically(folder / "daemons.json", msgspec.json.format(msgspec.json.encode(list(living))))  # type: ignore[call-overload]
+def _write(folder: pathlib.Path, living: Iterable[Daemon]) -> None:
+    daemons.write_atomically(folder / "daemons.json", msgspec.json.format(msgspec.json.encode(list(living))))
 
 
 def _lab_address(lab: Daemon, notebook: str) -> str:

@@ -8,9 +8,9 @@ from kafka_jupyter.client.handle import RunEvent, TrainingRun
 __all__ = ["Client", "RunEvent", "TrainingRun", "attach", "runs"]
 
 
-def runs(**filters: str | int | None) -> list[TrainingRun]:
-    """The runs in the log, newest first; `state=`, `name=`, `owner=` and `limit=` narrow it down."""
-    return Client().runs(**filters)  # type: ignore[arg-type]
+def runs(*, state: str | None = None, name: str | None = None, owner: str | None = None, limit: int | None = None) -> list[TrainingRun]:
+    """The runs in the log, newest first, narrowed down by what is given."""
+    return Client().runs(state=state, name=name, owner=owner, limit=limit)
 
 
 def attach(run: str) -> TrainingRun:

@@ -5,6 +5,5 @@ from __future__ import annotations
 CONTENT_TYPE = "content-type"
 JSON = b"application/json"
 SIGNATURE = "kj-signature"  # DSSE envelope over key and value; written by nobody and ignored by all in this version
-WRITER = "kj-writer"  # "kafka_jupyter/0.1.0", for people who look at a topic
 
 Headers = tuple[tuple[str, bytes], ...]
