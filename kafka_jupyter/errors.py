@@ -11,6 +11,7 @@ KafkaJupyterError
 │   ├── RecordTooLarge
 │   ├── DeliveryFailed
 │   │   └── DeliveryUnknown
+│   │       └── DeliveryInferred
 │   └── OffsetGone
 ├── LocalKafkaError               the embedded Apache Kafka
 │   ├── LocalKafkaMissing
@@ -119,6 +120,10 @@ class DeliveryFailed(BrokerError):
 
 class DeliveryUnknown(DeliveryFailed):
     """Kafka at {servers} did not confirm a record for {topic} in time: it may or may not be in the log. {detail}"""
+
+
+class DeliveryInferred(DeliveryUnknown):
+    """Kafka at {servers} confirmed a later record for {topic}, not this one: it may or may not be in the log. Write it again."""
 
 
 class OffsetGone(BrokerError):

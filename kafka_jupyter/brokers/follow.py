@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 
 from kafka_jupyter import errors
-from kafka_jupyter.brokers.kafka import BEGINNING, Message, Partition, Reader
+from kafka_jupyter.brokers.kafka import Message, Partition
 from kafka_jupyter.brokers.log import Log
+from kafka_jupyter.brokers.reader import BEGINNING, Reader
 from kafka_jupyter.protocol import control, topics
 from kafka_jupyter.protocol.rows import Row, RowBatch
 from kafka_jupyter.protocol.workers import WorkerInfo

@@ -9,7 +9,9 @@ import time
 from collections.abc import Iterator
 
 from kafka_jupyter import errors
-from kafka_jupyter.brokers.kafka import Cluster, Delivered, Message, Partition, Producer, Reader
+from kafka_jupyter.brokers.kafka import Cluster, Message, Partition
+from kafka_jupyter.brokers.producer import Delivered, Producer
+from kafka_jupyter.brokers.reader import Reader
 from kafka_jupyter.brokers.topics import Topics, open_topics
 from kafka_jupyter.protocol import codec, control, headers, topics
 from kafka_jupyter.protocol.rows import RowBatch

@@ -1,6 +1,7 @@
 """Control records that must stand in the log: sent again, the same bytes, until they are read back (rule 5).
 
-A delivery failure means "unknown"; the fold makes duplicates mean nothing, so sending again is always right.
+A delivery failure means "unknown"; the fold makes duplicates mean nothing, so sending again is always right. Records of one run go
+out one behind the other, each when the one before was read back: a Started that an outage delays must not come behind its Succeeded.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ class Outbox:
     def saw(self, record: control.Record) -> None:
         """This record was read from the log."""
         with self._lock:
-            if self._entries:
-                self._entries.pop(codec.encode(record), None)
+            seen = self._entries.pop(codec.encode(record), None) if self._entries else None
+        if seen is not None:
+            self.tick()
 
     def drop(self, run_id: str) -> None:
         """Whatever waits for this run does not matter any more."""
@@ -56,7 +58,10 @@ class Outbox:
         """Sends what is due."""
         now = time.monotonic() if now_s is None else now_s
         with self._lock:
-            due = [(key, entry) for key, entry in self._entries.items() if entry.due_s is not None and entry.due_s <= now]
+            first: dict[str, tuple[bytes, _Entry]] = {}  # by run
+            for key, entry in self._entries.items():
+                first.setdefault(entry.record.run_id, (key, entry))
+            due = [(key, entry) for key, entry in first.values() if entry.due_s is not None and entry.due_s <= now]
             for _, entry in due:
                 entry.due_s = None
         for key, entry in due:

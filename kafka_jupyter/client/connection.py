@@ -14,9 +14,10 @@ import time
 
 from kafka_jupyter.brokers import local
 from kafka_jupyter.brokers.follow import Change, Follower
-from kafka_jupyter.brokers.kafka import Cluster, Reader
+from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.brokers.outbox import Outbox
+from kafka_jupyter.brokers.reader import Reader
 from kafka_jupyter.errors import BrokerUnreachable
 from kafka_jupyter.protocol import control, topics
 from kafka_jupyter.settings import Settings

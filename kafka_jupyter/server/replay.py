@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 
-from kafka_jupyter.brokers.kafka import Reader
 from kafka_jupyter.brokers.log import Log
+from kafka_jupyter.brokers.reader import Reader
 from kafka_jupyter.errors import OffsetGone
 from kafka_jupyter.protocol import topics
 from kafka_jupyter.protocol.cursor import CONTROL, LOG, Cursor

@@ -15,8 +15,9 @@ import msgspec
 from kafka_jupyter.brokers import local
 from kafka_jupyter.brokers.admin import Admin
 from kafka_jupyter.brokers.follow import Follower
-from kafka_jupyter.brokers.kafka import Cluster, Reader
+from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.log import Log
+from kafka_jupyter.brokers.reader import Reader
 from kafka_jupyter.errors import BrokerError, BrokerUnreachable, OffsetGone
 from kafka_jupyter.protocol import control, topics
 from kafka_jupyter.protocol.cursor import Cursor, tag_of

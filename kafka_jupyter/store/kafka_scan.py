@@ -7,7 +7,8 @@ import threading
 import time
 from collections.abc import Iterator
 
-from kafka_jupyter.brokers.kafka import Cluster, Message, Partition, Reader
+from kafka_jupyter.brokers.kafka import Cluster, Message, Partition
+from kafka_jupyter.brokers.reader import Reader
 from kafka_jupyter.errors import BrokerUnreachable, OffsetGone
 
 POLL = 16  # records taken from the client at once: 8 MiB of chunks

@@ -14,12 +14,14 @@ from collections.abc import Iterator
 
 import msgspec
 
-from kafka_jupyter.brokers.kafka import Message, Producer
+from kafka_jupyter.brokers.kafka import Message
 from kafka_jupyter.brokers.log import Log
+from kafka_jupyter.brokers.producer import Producer
 from kafka_jupyter.errors import (
     ArtifactMissing,
     ArtifactTruncated,
     BrokerError,
+    DeliveryInferred,
     DeliveryUnknown,
     OffsetGone,
 )
@@ -36,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 WINDOW = 32  # chunks on their way to the broker, of all uploads together: 16 MiB of memory
 AFTERMATH = 128  # records behind a data set that are looked through for tombstones before it is used again
+_Chunk = tuple[str, int, str, bytes | None]  # topic, partition, key, value
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -196,41 +199,56 @@ class Acks:
         self._patience_s = patience_s + 5  # the producer itself gives up earlier, and says why
         self._changed = threading.Condition()
         self._open = 0
+        self._again: list[_Chunk] = []  # the client only believes that they were written
         self._error: BrokerError | None = None
 
     def send(self, topic: str, partition: int, key: str, value: bytes | None) -> None:
         """Raises the error of an earlier record of this batch, if there was one."""
         if not self._window.acquire(timeout=self._patience_s):
-            raise DeliveryUnknown(topic=topic, detail="nothing was confirmed for too long")
+            raise self._too_long(topic)
         with self._changed:
             self._open += 1
+        chunk = (topic, partition, key, value)
         try:
             if self._error is not None:
                 raise self._error
-            self._producer.send(topic, partition, key.encode(), value, on_delivery=self._delivered)
+            self._producer.send(
+                topic, partition, key.encode(), value, on_delivery=lambda error, offset: self._delivered(chunk, error, offset)
+            )
         except BrokerError as error:
-            self._delivered(error, -1)
+            self._delivered(chunk, error, -1)
             raise
 
     def wait(self) -> None:
-        with self._changed:
-            done = self._changed.wait_for(lambda: self._open == 0, self._patience_s)
-        if self._error is not None:
-            raise self._error
-        if not done:
-            raise DeliveryUnknown(topic=ARTIFACT, detail="nothing was confirmed for too long")
+        """Until all are in the log. What has no offset is sent again: no reference could name it, and it may not be there at all."""
+        while True:
+            with self._changed:
+                done = self._changed.wait_for(lambda: self._open == 0, self._patience_s)
+                again, self._again = self._again, []
+            if self._error is not None:
+                raise self._error
+            if not done:
+                raise self._too_long(ARTIFACT)
+            if not again:
+                return
+            for chunk in again:
+                self.send(*chunk)
 
-    def _delivered(self, error: BrokerError | None, offset: int) -> None:
-        if error is None and offset < 0:  # written twice, the broker kept one and does not say where: no reference can name it
-            error = DeliveryUnknown(topic=ARTIFACT, detail="it was confirmed without its offset")
+    def _delivered(self, chunk: _Chunk, error: BrokerError | None, offset: int) -> None:
         self._window.release()
         with self._changed:
             self._open -= 1
-            self._error = self._error or error
-            if error is None:
+            if isinstance(error, DeliveryInferred):
+                self._again.append(chunk)
+            elif error is not None:
+                self._error = self._error or error
+            else:
                 self.first = offset if self.first < 0 else min(self.first, offset)
                 self.last = max(self.last, offset)
             self._changed.notify_all()
+
+    def _too_long(self, topic: str) -> DeliveryUnknown:
+        return DeliveryUnknown(servers=self._producer.servers, topic=topic, detail="nothing was confirmed for too long")
 
 
 def _number(message: Message, ref: KafkaRef) -> int | None:

@@ -8,7 +8,8 @@ import threading
 from collections.abc import Callable
 
 from kafka_jupyter import errors
-from kafka_jupyter.brokers.kafka import GroupMember, Message, Partition
+from kafka_jupyter.brokers.group import GroupMember
+from kafka_jupyter.brokers.kafka import Message, Partition
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.protocol import topics
 from kafka_jupyter.protocol.control import TaskPlace

@@ -13,8 +13,8 @@ import msgspec
 
 from kafka_jupyter import errors
 from kafka_jupyter.brokers.follow import Change, Follower
-from kafka_jupyter.brokers.kafka import Producer
 from kafka_jupyter.brokers.log import Log
+from kafka_jupyter.brokers.producer import Producer
 from kafka_jupyter.protocol import codec, control, letters, topics
 from kafka_jupyter.runs import choose, view
 from kafka_jupyter.runs.lease import SilenceClock, heartbeat_period

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from kafka_jupyter.brokers.follow import Follower
-from kafka_jupyter.brokers.kafka import Reader
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.brokers.outbox import Outbox
+from kafka_jupyter.brokers.reader import Reader
 from kafka_jupyter.settings import Settings
 from kafka_jupyter.store import Store
 from kafka_jupyter.worker.children import Children

@@ -10,8 +10,8 @@ import msgspec
 
 from kafka_jupyter import errors
 from kafka_jupyter.brokers.follow import Change, Follower
-from kafka_jupyter.brokers.kafka import Delivered
 from kafka_jupyter.brokers.log import Log
+from kafka_jupyter.brokers.producer import Delivered
 from kafka_jupyter.protocol import topics
 from kafka_jupyter.runs import choose, snapshots
 from kafka_jupyter.runs.state import RunState

@@ -24,10 +24,11 @@ import psutil
 
 from kafka_jupyter import errors
 from kafka_jupyter.brokers.follow import Change, Follower
-from kafka_jupyter.brokers.kafka import Cluster, Partition, Reader
+from kafka_jupyter.brokers.kafka import Cluster, Partition
 from kafka_jupyter.brokers.local import resolve
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.brokers.outbox import Outbox
+from kafka_jupyter.brokers.reader import Reader
 from kafka_jupyter.protocol import control, frames, letters, topics
 from kafka_jupyter.protocol.control import TaskPlace
 from kafka_jupyter.protocol.task import Task

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from kafka_jupyter.brokers.follow import Follower
-from kafka_jupyter.brokers.kafka import Producer
+from kafka_jupyter.brokers.producer import Producer
 from kafka_jupyter.client import Client, TrainingRun
 from kafka_jupyter.protocol import ids, topics
 from tests.support.jupyter_server import JupyterServer, jupyter_server

@@ -10,7 +10,9 @@ import sys
 from collections.abc import Iterator, Mapping
 
 from kafka_jupyter.brokers import local
-from kafka_jupyter.brokers.kafka import Cluster, Message, Producer, Reader
+from kafka_jupyter.brokers.kafka import Cluster, Message
+from kafka_jupyter.brokers.producer import Producer
+from kafka_jupyter.brokers.reader import Reader
 from kafka_jupyter.brokers.topics import open_topics
 from kafka_jupyter.protocol import topics
 from kafka_jupyter.settings import Settings

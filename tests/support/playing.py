@@ -11,10 +11,11 @@ from kafka_jupyter.protocol.rows import EpochEnded, LogLine, Row, RowBatch
 from kafka_jupyter.protocol.task import ArraysData, FitArguments, KerasModel, Task
 
 
-def task(run_id: str, epochs: int = 3, name: str = "digits") -> Task:
-    """A well-formed Task whose model nobody is going to build."""
+def task(run_id: str, epochs: int = 3, name: str = "digits", padding: str = "") -> Task:
+    """A well-formed Task whose model nobody is going to build; `padding` makes its record as large."""
     model = KerasModel(InlineText("{}"), InlineBytes(b""), model_name="mlp")
-    return Task(run_id=run_id, name=name, owner="ada@test", model=model, data=ArraysData({}, []), fit=FitArguments(epochs=epochs))
+    data, fit = ArraysData({}, []), FitArguments(epochs=epochs)
+    return Task(run_id=run_id, name=name, owner="ada@test", model=model, data=data, fit=fit, source=padding)
 
 
 @dataclasses.dataclass

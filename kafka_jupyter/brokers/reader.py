@@ -1,0 +1,89 @@
+"""Reader: named partitions from named offsets, without a group."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import confluent_kafka
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+from kafka_jupyter.brokers.kafka import UNREACHABLE, Cluster, Message, Partition, message_of
+
+BEGINNING = confluent_kafka.OFFSET_BEGINNING
+_LEADERLESS = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError._WAIT_COORD}
+
+
+class Reader:
+    """Reads named partitions from named offsets (`assign`, no group). Not for use by two threads at once."""
+
+    def __init__(self, cluster: Cluster, **more: Any) -> None:
+        """`more`: further librdkafka settings, `_` for `.`."""
+        self._cluster = cluster
+        self._client = confluent_kafka.Consumer(
+            cluster.config(
+                group_id=f"kafka_jupyter-reader-{uuid.uuid4().hex[:12]}",  # the client wants one; nothing is ever committed
+                enable_auto_commit=False,
+                auto_offset_reset="error",  # `earliest` would silently hand over somebody else's record
+                fetch_error_backoff_ms=50,
+                fetch_queue_backoff_ms=20,
+                check_crcs=True,
+                **more,
+            )
+        )
+        self.trouble = ""  # what the client complained of last; empty after a record arrived
+
+    def assign(self, places: Mapping[Partition, int]) -> None:
+        """Reads on from these offsets (BEGINNING is allowed)."""
+        self._client.assign([TopicPartition(topic, partition, offset) for (topic, partition), offset in places.items()])
+
+    def add(self, places: Mapping[Partition, int]) -> None:
+        self._client.incremental_assign([TopicPartition(t, p, offset) for (t, p), offset in places.items()])
+
+    def poll(self, timeout_s: float, limit: int = 1000) -> list[Message]:
+        """The records that are there, at least one if any arrives within the timeout.
+
+        Raises OffsetGone, TopicMissing, NotAuthorized, AuthenticationFailed. A broker that is away is no error: the client
+        reconnects by itself, `trouble` says so.
+        """
+        first = self._client.poll(timeout_s)  # consume(n, t) would wait for n records or the whole t
+        if first is None:
+            return []
+        messages = [first]
+        if first.error() is None:
+            messages += self._client.consume(limit, 0)
+        return [kept for kept in map(self._checked, messages) if kept is not None]
+
+    def bounds(self, place: Partition, timeout_s: float | None = None) -> tuple[int, int]:
+        """(first offset, offset behind the last) as the broker says now. Raises BrokerError within the timeout."""
+        timeout = self._cluster.settings.connect_timeout_s if timeout_s is None else timeout_s
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                answer = self._client.get_watermark_offsets(TopicPartition(*place), timeout=max(0.1, deadline - time.monotonic()))
+            except KafkaException as failure:
+                # While a leader moves (or has just been made) the client answers at once; it is a matter of milliseconds.
+                if failure.args[0].code() not in _LEADERLESS or time.monotonic() > deadline:
+                    raise self._cluster.translated(failure, place[0]) from failure
+                time.sleep(0.05)
+                continue
+            if answer is None:
+                raise self._cluster.unreachable()
+            return (int(answer[0]), int(answer[1]))
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _checked(self, message: confluent_kafka.Message) -> Message | None:
+        error = message.error()
+        if error is None:
+            self.trouble = ""
+            return message_of(message)
+        if error.code() in UNREACHABLE or error.retriable():
+            self.trouble = error.str()
+            return None
+        if error.code() == KafkaError._PARTITION_EOF:
+            return None
+        raise self._cluster.error(error, message.topic() or "", partition=message.partition(), offset=message.offset())
