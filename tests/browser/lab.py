@@ -105,6 +105,11 @@ class Notebook:
         """The indicator says idle before the connection exists, and a key pressed then is lost: ask the connection."""
         self.page.wait_for_function(_KERNEL_READY, timeout=60_000)
 
+    def restart_kernel(self) -> None:
+        """As the menu does it, from the page. Of a restart over REST the page hears only by the new kernel's first message,
+        which is lost if the server has not subscribed to it by then: the cell would stay busy for ever."""
+        self.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+
     def prompt(self, cell: int) -> Locator:
         return self.page.locator(".jp-Notebook .jp-CodeCell").nth(cell).locator(".jp-InputPrompt")
 
