@@ -70,7 +70,7 @@ class Cluster:
         return base
 
     def _on_error(self, error: KafkaError) -> None:
-        """librdkafka's global errors: authentication failures appear only here."""
+        """One of librdkafka's global errors: authentication failures appear only here."""
         kind = "authentication" if error.code() in _AUTHENTICATION else "connection"
         self._trouble[kind] = error.str()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import queue
 import threading
@@ -24,6 +23,8 @@ _UNKNOWN_OUTCOME = {
     KafkaError.REQUEST_TIMED_OUT,
     KafkaError._TRANSPORT,
     KafkaError._PURGE_INFLIGHT,
+    KafkaError._PURGE_QUEUE,
+    KafkaError._FATAL,
 }
 
 Delivered = Callable[[errors.BrokerError | None, int], None]
@@ -42,19 +43,8 @@ class Producer:
         self._cluster = cluster
         timeout = cluster.settings.delivery_timeout_s if delivery_timeout_s is None else delivery_timeout_s
         self._timeout_s = timeout
-        self._make = functools.partial(
-            confluent_kafka.Producer,
-            cluster.config(
-                acks="all",
-                enable_idempotence=True,
-                linger_ms=0,
-                delivery_timeout_ms=int(timeout * 1000),
-                message_max_bytes=2 << 20,
-                queue_buffering_max_kbytes=64 << 10,
-            ),
-        )
-        self._lock = threading.Lock()
         self._client = self._make()
+        self._retired: list[confluent_kafka.Producer] = []  # met a fatal error; still has to tell what became of its records
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="kafka_jupyter-producer", daemon=True)
         self._thread.start()
@@ -77,15 +67,17 @@ class Producer:
 
         deadline = time.monotonic() + self._timeout_s
         while True:
+            client = self._client
             try:
-                self._client.produce(topic, value=value, key=key, partition=partition, headers=list(headers), on_delivery=delivered)
+                client.produce(topic, value=value, key=key, partition=partition, headers=list(headers), on_delivery=delivered)
                 return
-            except BufferError as full:  # the client's queue is full: the thread is draining it
+            except BufferError as full:  # the client's queue is full: our thread is draining it
                 if time.monotonic() > deadline:
                     raise errors.DeliveryFailed(topic=topic, detail="our buffer has been full for too long") from full
-                self._client.poll(0.05)
+                time.sleep(0.01)
             except KafkaException as failure:
-                if self._fatal(failure):
+                if _is_fatal(failure) and time.monotonic() <= deadline:  # our thread makes a new one
+                    time.sleep(0.01)
                     continue
                 raise self._cluster.translated(failure, topic, size=len(value or b"")) from failure
 
@@ -132,19 +124,33 @@ class Producer:
             raise error
         return offset
 
+    def _make(self) -> confluent_kafka.Producer:
+        config = self._cluster.config(
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=0,
+            delivery_timeout_ms=int(self._timeout_s * 1000),
+            message_max_bytes=2 << 20,
+            queue_buffering_max_kbytes=64 << 10,
+        )
+        return confluent_kafka.Producer(config)
+
     def _serve(self) -> None:
         while not self._closed.is_set():
-            self._client.poll(0.1)
+            for client, patience_s in ((self._client, 0.1), *((retired, 0.0) for retired in self._retired)):
+                try:
+                    client.poll(patience_s)
+                except KafkaException as failure:  # that is how a fatal error is told
+                    if client is self._client:
+                        self._replace(failure)
+            self._retired = [retired for retired in self._retired if len(retired)]
 
-    def _fatal(self, failure: KafkaException) -> bool:
-        """An idempotent producer that met a fatal error stays dead: make a new one."""
-        error = failure.args[0]
-        if not (isinstance(error, KafkaError) and error.fatal()):
-            return False
-        with self._lock:
-            logger.warning("the Kafka producer met a fatal error and is made anew: %s", error.str())
-            self._client = self._make()
-        return True
+    def _replace(self, failure: KafkaException) -> None:
+        """An idempotent producer that met a fatal error stays dead. A new one takes its place; the records of the dead one are unknown."""
+        logger.warning("the Kafka producer met a fatal error and is made anew: %s", failure)
+        dead, self._client = self._client, self._make()
+        dead.purge()
+        self._retired.append(dead)
 
     def _delivery_error(self, error: KafkaError | None, topic: str) -> errors.BrokerError | None:
         if error is None:
@@ -152,3 +158,8 @@ class Producer:
         if error.code() in _UNKNOWN_OUTCOME:
             return errors.DeliveryUnknown(servers=self.servers, topic=topic, detail=error.str())
         return self._cluster.error(error, topic)
+
+
+def _is_fatal(failure: KafkaException) -> bool:
+    error = failure.args[0]
+    return isinstance(error, KafkaError) and bool(error.fatal())
