@@ -44,7 +44,11 @@ class CellView:
                 self._card.update(*self._now())
 
     def close(self) -> None:
-        """Runs that go on are followed by a thread, so that the card moves while other cells run, or none."""
+        """A block of the cell is over; the card is the cell's, and others may follow."""
+        self.refresh()
+
+    def end(self) -> None:
+        """The cell is over. Runs that go on are followed by a thread, so that the card moves while other cells run, or none."""
         self.settle()
         if self._card is None or self.finished:
             return
