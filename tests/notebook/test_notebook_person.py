@@ -164,6 +164,7 @@ def test_a_card_in_the_background_moves_and_ends_without_any_cell(person: Person
     assert VIEW in person.bundles[0]
     person.look(lambda _: VIEW not in person.bundles[-1], "the final card")
     assert "SUCCEEDED" in person.bundles[-1]["text/plain"]
+    assert person.bundles[-1][MIME]["runs"][0]["rows"][-1]["epoch"] == 59, "the last epoch is on it"
 
 
 @pytest.mark.parametrize("first", ["%load_ext kafka_jupyter", "import kafka_jupyter"])
@@ -178,6 +179,7 @@ def test_a_with_block_has_the_card_of_its_cell_in_a_kernel_that_has_captured_not
     newcomer.look(lambda _: VIEW not in newcomer.bundles[-1], "the final card")
     assert "SUCCEEDED" in newcomer.bundles[-1]["text/plain"]
     task = task_of(client, "block")
+    assert newcomer.bundles[-1][MIME]["runs"][0]["rows"][-1]["epoch"] == 59
     assert (task.notebook, block in task.source) == (NOTEBOOK, True)
     newcomer.run("%kafka_runs --name block")
     assert f"{task.run_id} SUCCEEDED" in newcomer.text
