@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kafka_jupyter import errors
 from kafka_jupyter.brokers import local
@@ -30,14 +30,26 @@ NO_FIT = (
 )
 
 Slot = tuple[str, int]  # a cell, and which `fit` of it
+T = TypeVar("T")
+REMEMBERED = 1000  # slots; a cell that was edited is another one
 
 
 @dataclasses.dataclass
 class Memory:
-    """What outlives a session: the run of each `fit` when its cell was last run, and the ids whose submit has an unknown outcome."""
+    """What outlives a session: the run of each `fit` when its cell was last run, and the ids whose submit has an unknown outcome.
 
-    runs: dict[Slot, TrainingRun] = dataclasses.field(default_factory=dict)
+    No models: a loop of 200 fits would keep 200 of them alive.
+    """
+
+    runs: dict[Slot, tuple[Client, str]] = dataclasses.field(default_factory=dict)  # run id
     unknown: dict[Slot, tuple[str, str]] = dataclasses.field(default_factory=dict)  # run id, digest
+
+
+def remember(table: dict[Slot, T], slot: Slot, value: T) -> None:
+    table.pop(slot, None)
+    table[slot] = value
+    while len(table) > REMEMBERED:
+        del table[next(iter(table))]
 
 
 memory = Memory()
@@ -75,13 +87,14 @@ class Session:
             else:
                 checked = False
             target = self._target(run, prepared.captured)
-            memory.runs[slot] = run
+            remember(memory.runs, slot, (self.client, run.id))
             self.runs.append(run)
-            self.view.show(run)
+            self.view.show(TrainingRun(self.client, run.id, name=run.name))  # without the model
             if self.options.background:
                 if checked:
                     check.check_later(self.client, run.id, prepared.captured)
                 return run
+            run.loosen()  # the model is that of the person who waits here
             if checked:
                 check.check(self.client, run.id, prepared.captured)
             wait_for(run, self.client, self.view, self.options, self.place)
@@ -132,7 +145,7 @@ class Session:
         name = self._name(prepared)
         known = memory.unknown.get(slot)
         run_id = known[0] if known is not None and known[1] == prepared.digest else ids.new_run_id(name)
-        memory.unknown[slot] = (run_id, prepared.digest)
+        remember(memory.unknown, slot, (run_id, prepared.digest))
         client = self.client
         task = send.build_task(prepared, lambda: client.store, run_id, name, self.settings.owner, self.options, self.place)
         run = client.submit(task, prepared.captured.model)
@@ -161,9 +174,10 @@ class Session:
         return history
 
     def _mention_earlier(self, slot: Slot) -> None:
-        earlier = memory.runs.get(slot)
-        if earlier is None:
+        found = memory.runs.get(slot)
+        if found is None:
             return
+        earlier = TrainingRun(*found)
         self.client.connection().catch_up()  # the first submit of a kernel does not wait for the log; what is said here comes from it
         if not earlier.ended:
             self.view.note(

@@ -6,7 +6,8 @@ import dataclasses
 import pathlib
 import queue
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from kafka_jupyter import errors
@@ -48,7 +49,7 @@ class TrainingRun:
         self._client = client
         self._name = name
         self._whole = whole
-        self._model = model  # kept alive for `result`
+        self._model: Callable[[], Any] = lambda: model  # kept alive for `result`
 
     # --- what is there now
 
@@ -199,15 +200,24 @@ class TrainingRun:
         connection, state = self._connection(), self._state()
         target = targets.of_run(self.id)
         if target is not None and target.pending and into in (None, target.model):
-            self._model = target.model
+            model = target.model
             outcome.deliver(connection, state, target)
             targets.settle(target)
         elif into is not None:
             outcome.load(connection, state, into)
             return into
-        elif self._model is None:
-            self._model = outcome.rebuild(connection, state)
-        return self._model
+        else:
+            model = self._model()
+            if model is None:
+                model = outcome.rebuild(connection, state)
+        self._model = lambda: model
+        return model
+
+    def loosen(self) -> None:
+        """From now on the model lives as long as the person keeps it; `result` gives it while it does."""
+        model = self._model()
+        if model is not None:
+            self._model = weakref.ref(model)
 
     def fetch_files(self, folder: str | pathlib.Path = ".") -> list[pathlib.Path]:
         """Waits, and puts the files that callbacks wrote below `folder`. (`result` in the kernel that submitted puts them where they
