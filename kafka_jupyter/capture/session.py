@@ -89,7 +89,7 @@ class Session:
             target = self._target(run, prepared.captured)
             remember(memory.runs, slot, (self.client, run.id))
             self.runs.append(run)
-            self.view.show(TrainingRun(self.client, run.id, name=run.name))  # without the model
+            self.view.show(TrainingRun(self.client, run.id, name=run.name, submitted=True))  # without the model
             if self.options.background:
                 if checked:
                     check.check_later(self.client, run.id, prepared.captured)
@@ -139,7 +139,7 @@ class Session:
             return None
         run_id = max(fitting, key=find.newness).run_id
         self.view.note(f"Attached to {run_id}, which trains the same.")
-        return TrainingRun(self.client, run_id, name=name, model=prepared.captured.model)
+        return TrainingRun(self.client, run_id, name=name, submitted=True, model=prepared.captured.model)
 
     def _submit(self, slot: Slot, prepared: Prepared) -> TrainingRun:
         name = self._name(prepared)
@@ -177,7 +177,7 @@ class Session:
         found = memory.runs.get(slot)
         if found is None:
             return
-        earlier = TrainingRun(*found)
+        earlier = TrainingRun(*found, submitted=True)
         self.client.connection().catch_up()  # the first submit of a kernel does not wait for the log; what is said here comes from it
         if not earlier.ended:
             self.view.note(
