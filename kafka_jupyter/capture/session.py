@@ -8,7 +8,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kafka_jupyter import errors
-from kafka_jupyter.brokers import local
+from kafka_jupyter.brokers import daemons, local, local_daemons
 from kafka_jupyter.capture import check, patch, send
 from kafka_jupyter.capture.options import Options, Place
 from kafka_jupyter.capture.view import View
@@ -106,10 +106,10 @@ class Session:
 
     @property
     def client(self) -> Client:
-        """Starts the local Kafka and a worker where nothing is configured and nothing runs."""
+        """Where nothing is configured, starts the local Kafka if it does not run, and a worker if none is alive."""
         if self._client is None:
-            if self.settings.auto_start and not self.settings.bootstrap_servers and local.endpoint(self.settings) is None:
-                self._start_local()
+            if self.settings.auto_start and not self.settings.bootstrap_servers:
+                self._provide()
             self._client = Client(self.settings)
         return self._client
 
@@ -185,7 +185,10 @@ class Session:
                 f"`%kafka_cancel {earlier.short}` ends it."
             )
 
-    def _start_local(self) -> None:
+    def _provide(self) -> None:
+        found = local.endpoint(self.settings)
+        if found is not None and (local_daemons.living_workers(local.folder_of(self.settings)) or self._worker_announced()):
+            return
         said: set[str] = set()
 
         def progress(text: str, _part: float | None) -> None:
@@ -194,10 +197,14 @@ class Session:
                 self.view.note(f"{text} …")
 
         started = local.provide(self.settings, workers=1, progress=progress)
-        self.view.note(
-            f"Nothing was configured: a local Apache Kafka ({started.bootstrap_servers}) and one worker now run in the background. "
-            "`%kafka_down` or `kafka-jupyter down` stops them."
-        )
+        what = f"a local Apache Kafka ({started.bootstrap_servers}) and one worker now run" if found is None else "one worker now runs"
+        why = "Nothing was configured" if found is None else "The local Apache Kafka had no worker"
+        self.view.note(f"{why}: {what} in the background. `%kafka_down` or `kafka-jupyter down` stops them.")
+
+    def _worker_announced(self) -> bool:
+        """Whether somebody has started one by hand. A worker of the local Kafka runs on this machine; the record of one that was killed
+        outlives it by some seconds."""
+        return any(daemons.runs(worker.pid) for worker in Client(self.settings).workers())
 
     def _name(self, prepared: Prepared) -> str:
         return self.options.name or prepared.captured.model_name
