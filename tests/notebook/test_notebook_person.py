@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pathlib
+import signal
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +18,7 @@ from kafka_jupyter.client import Client, outcome
 from kafka_jupyter.protocol.task import Task
 from tests.support.notebooks import MIME
 from tests.support.scene import Scene
+from tests.support.training import Submission
 from tests.support.waiting import wait_until
 
 LONG = 5000
@@ -78,6 +81,11 @@ class Person:
             lambda m: m["msg_type"] == "status" and m["content"]["execution_state"] == "idle" and m["parent_header"].get("msg_id") == cell,
             "the end of the cell",
         )
+
+    def complete(self, line: str) -> list[str]:
+        """What the Tab key offers."""
+        reply = self._client.complete(line, len(line), reply=True, timeout=30)
+        return list(reply["content"]["matches"])
 
     def interrupt(self) -> None:
         self._manager.interrupt_kernel()
@@ -199,6 +207,41 @@ def task_of(client: Client, name: str) -> Task:
     state = client.connection().follower().state(run.id)
     assert state is not None
     return outcome.read_task(client.connection(), state)
+
+
+def test_kafka_stop_ends_a_run_and_its_ids_are_completed(person: Person, client: Client) -> None:
+    person.run(f"%%kafka_train ending --background\n{BUILD}\nrun = model.fit(x, y, epochs={LONG}, verbose=0)")
+    run = going(client, "ending")
+    assert run.id in person.complete("%kafka_stop ")
+    assert run.id in person.complete(f"%kafka_attach {run.short}")
+    assert run.id not in person.complete("%kafka_stop --")
+    person.run("%kafka_stop ending")
+    assert f"{run.id}: asked to stop." in person.text
+    assert run.wait(60).state == "SUCCEEDED"
+    assert 0 < len(run.history["loss"]) < LONG
+    person.run("%kafka_stop ending\n%kafka_cancel ending")
+    assert person.text.count(f"{run.id} has already SUCCEEDED.") == 2
+
+
+def test_a_child_that_is_killed_again_and_again_ends_the_cell_with_the_signal_and_the_memory(
+    person: Person, client: Client, shared: Scene
+) -> None:
+    cell = person.start(f"%%kafka_train killed\n{BUILD}\nmodel.fit(x, y, epochs={LONG}, verbose=0)\nprint('not reached')")
+    run = going(client, "killed")
+    submission = Submission(shared.log, run.id, task_of(client, "killed"))
+    for attempt in (1, 2, 3):
+        shared.reached(submission, attempt)
+        os.kill(shared.child_pid(submission), signal.SIGKILL)
+    person.finish(cell)
+    (error,) = person.errors
+    assert error["ename"] == "RunDead"
+    said = error["traceback"][-1]
+    assert f"Run {run.id} is DEAD after 3 attempts" in said
+    assert "signal 9" in said or "SIGKILL" in said
+    assert "MiB resident at the end" in said
+    assert "Your weights are as before" in said
+    assert "not reached" not in person.text
+    assert "DEAD" in person.bundles[-1]["text/plain"]
 
 
 def test_running_a_cell_again_names_its_earlier_run(person: Person, client: Client) -> None:
