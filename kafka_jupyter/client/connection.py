@@ -128,6 +128,7 @@ class Connection:
             try:
                 _catch_up(follower)
             except BaseException as failure:  # noqa: BLE001  # handed to whoever asks for the follower
+                follower.close()
                 future.set_exception(failure)
             else:
                 future.set_result(follower)
