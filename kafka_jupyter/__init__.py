@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kafka_jupyter.capture import train
+    from kafka_jupyter.capture.block import train
     from kafka_jupyter.client import Client, TrainingRun, attach, runs
     from kafka_jupyter.settings import Settings
 
@@ -17,7 +17,7 @@ _HOMES = {
     "TrainingRun": "kafka_jupyter.client",
     "attach": "kafka_jupyter.client",
     "runs": "kafka_jupyter.client",
-    "train": "kafka_jupyter.capture",
+    "train": "kafka_jupyter.capture.block",
     "Settings": "kafka_jupyter.settings",
 }
 

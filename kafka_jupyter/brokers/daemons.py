@@ -38,6 +38,10 @@ class Daemon(msgspec.Struct, frozen=True):
         return started is not None and abs(started - self.started) < _SAME_START_S
 
 
+def runs(pid: int) -> bool:
+    return _start_time(pid) is not None
+
+
 def _start_time(pid: int) -> float | None:
     """Seconds from boot to the start of process `pid`; None if there is no such process.
 

@@ -29,6 +29,10 @@ def recorded(folder: pathlib.Path) -> list[Daemon]:
         return []
 
 
+def living_workers(folder: pathlib.Path) -> list[Daemon]:
+    return [daemon for daemon in recorded(folder) if daemon.name != LAB and daemon.alive]
+
+
 def start_workers(settings: Settings, folder: pathlib.Path, count: int) -> list[Daemon]:
     """Background workers `local-1` … `local-<count>`; those that live already are left alone. All that live now.
 

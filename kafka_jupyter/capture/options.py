@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from kafka_jupyter.errors import NeedsTrust
+from kafka_jupyter.errors import NeedsTrust, SettingsError
 from kafka_jupyter.settings import Settings
 
 INTERRUPTS = ("detach", "stop", "cancel")
@@ -29,6 +29,9 @@ class Options:
         """Raises SettingsError, and NeedsTrust for what this version cannot do."""
         if self.trust is not None:
             raise NeedsTrust(detail="Use built-in layers, losses, metrics and callbacks, or train in the kernel.")
+        if self.queue_timeout is not None and not self.queue_timeout > 0:
+            name = f"queue_timeout={self.queue_timeout!r}"
+            raise SettingsError(name=name, why="must be a number of seconds above 0", source="an argument")
         found = Settings.from_env(profile=self.profile)
         return found if self.on_interrupt is None else found.replace(on_interrupt=self.on_interrupt)
 

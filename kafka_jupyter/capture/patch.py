@@ -72,7 +72,7 @@ def guard(model: Any) -> None:
     target = targets.pending(model)
     if target is None:
         return
-    run = TrainingRun(target.client, target.run_id)
+    run = TrainingRun(target.client, target.run_id, submitted=True)
     if run.state in (State.FAILED, State.DEAD):
         targets.settle(target)
         error = run.error

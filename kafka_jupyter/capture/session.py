@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kafka_jupyter import errors
-from kafka_jupyter.brokers import local
+from kafka_jupyter.brokers import daemons, local, local_daemons
 from kafka_jupyter.capture import check, patch, send
 from kafka_jupyter.capture.options import Options, Place
 from kafka_jupyter.capture.view import View
@@ -30,14 +30,26 @@ NO_FIT = (
 )
 
 Slot = tuple[str, int]  # a cell, and which `fit` of it
+T = TypeVar("T")
+REMEMBERED = 1000  # slots; a cell that was edited is another one
 
 
 @dataclasses.dataclass
 class Memory:
-    """What outlives a session: the run of each `fit` when its cell was last run, and the ids whose submit has an unknown outcome."""
+    """What outlives a session: the run of each `fit` when its cell was last run, and the ids whose submit has an unknown outcome.
 
-    runs: dict[Slot, TrainingRun] = dataclasses.field(default_factory=dict)
+    No models: a loop of 200 fits would keep 200 of them alive.
+    """
+
+    runs: dict[Slot, tuple[Client, str]] = dataclasses.field(default_factory=dict)  # run id
     unknown: dict[Slot, tuple[str, str]] = dataclasses.field(default_factory=dict)  # run id, digest
+
+
+def remember(table: dict[Slot, T], slot: Slot, value: T) -> None:
+    table.pop(slot, None)
+    table[slot] = value
+    while len(table) > REMEMBERED:
+        del table[next(iter(table))]
 
 
 memory = Memory()
@@ -75,13 +87,14 @@ class Session:
             else:
                 checked = False
             target = self._target(run, prepared.captured)
-            memory.runs[slot] = run
+            remember(memory.runs, slot, (self.client, run.id))
             self.runs.append(run)
-            self.view.show(run)
+            self.view.show(TrainingRun(self.client, run.id, name=run.name, submitted=True))  # without the model
             if self.options.background:
                 if checked:
                     check.check_later(self.client, run.id, prepared.captured)
                 return run
+            run.loosen()  # the model is that of the person who waits here
             if checked:
                 check.check(self.client, run.id, prepared.captured)
             wait_for(run, self.client, self.view, self.options, self.place)
@@ -93,10 +106,10 @@ class Session:
 
     @property
     def client(self) -> Client:
-        """Starts the local Kafka and a worker where nothing is configured and nothing runs."""
+        """Where nothing is configured, starts the local Kafka if it does not run, and a worker if none is alive."""
         if self._client is None:
-            if self.settings.auto_start and not self.settings.bootstrap_servers and local.endpoint(self.settings) is None:
-                self._start_local()
+            if self.settings.auto_start and not self.settings.bootstrap_servers:
+                self._provide()
             self._client = Client(self.settings)
         return self._client
 
@@ -126,13 +139,13 @@ class Session:
             return None
         run_id = max(fitting, key=find.newness).run_id
         self.view.note(f"Attached to {run_id}, which trains the same.")
-        return TrainingRun(self.client, run_id, name=name, model=prepared.captured.model)
+        return TrainingRun(self.client, run_id, name=name, submitted=True, model=prepared.captured.model)
 
     def _submit(self, slot: Slot, prepared: Prepared) -> TrainingRun:
         name = self._name(prepared)
         known = memory.unknown.get(slot)
         run_id = known[0] if known is not None and known[1] == prepared.digest else ids.new_run_id(name)
-        memory.unknown[slot] = (run_id, prepared.digest)
+        remember(memory.unknown, slot, (run_id, prepared.digest))
         client = self.client
         task = send.build_task(prepared, lambda: client.store, run_id, name, self.settings.owner, self.options, self.place)
         run = client.submit(task, prepared.captured.model)
@@ -161,9 +174,10 @@ class Session:
         return history
 
     def _mention_earlier(self, slot: Slot) -> None:
-        earlier = memory.runs.get(slot)
-        if earlier is None:
+        found = memory.runs.get(slot)
+        if found is None:
             return
+        earlier = TrainingRun(*found, submitted=True)
         self.client.connection().catch_up()  # the first submit of a kernel does not wait for the log; what is said here comes from it
         if not earlier.ended:
             self.view.note(
@@ -171,7 +185,10 @@ class Session:
                 f"`%kafka_cancel {earlier.short}` ends it."
             )
 
-    def _start_local(self) -> None:
+    def _provide(self) -> None:
+        found = local.endpoint(self.settings)
+        if found is not None and (local_daemons.living_workers(local.folder_of(self.settings)) or self._worker_announced()):
+            return
         said: set[str] = set()
 
         def progress(text: str, _part: float | None) -> None:
@@ -180,10 +197,14 @@ class Session:
                 self.view.note(f"{text} …")
 
         started = local.provide(self.settings, workers=1, progress=progress)
-        self.view.note(
-            f"Nothing was configured: a local Apache Kafka ({started.bootstrap_servers}) and one worker now run in the background. "
-            "`%kafka_down` or `kafka-jupyter down` stops them."
-        )
+        what = f"a local Apache Kafka ({started.bootstrap_servers}) and one worker now run" if found is None else "one worker now runs"
+        why = "Nothing was configured" if found is None else "The local Apache Kafka had no worker"
+        self.view.note(f"{why}: {what} in the background. `%kafka_down` or `kafka-jupyter down` stops them.")
+
+    def _worker_announced(self) -> bool:
+        """Whether somebody has started one by hand. A worker of the local Kafka runs on this machine; the record of one that was killed
+        outlives it by some seconds."""
+        return any(daemons.runs(worker.pid) for worker in Client(self.settings).workers())
 
     def _name(self, prepared: Prepared) -> str:
         return self.options.name or prepared.captured.model_name

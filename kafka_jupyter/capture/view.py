@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
-from kafka_jupyter.client import TrainingRun
+if TYPE_CHECKING:
+    from kafka_jupyter.client import TrainingRun
 
 PERIOD_S = 0.5  # between two updates of the line in a terminal
 
@@ -68,23 +68,3 @@ class Lines:
 
 def _line(run: TrainingRun) -> str:
     return ": ".join(filter(None, (run.summary(), run.waiting)))
-
-
-Factory = Callable[[bool, bool], View]  # headless, waiting → view
-
-
-def lines(_headless: bool, _waiting: bool) -> View:
-    return Lines()
-
-
-_factory: Factory = lines
-
-
-def use(factory: Factory) -> None:
-    """What `make` gives from now on."""
-    global _factory
-    _factory = factory
-
-
-def make(headless: bool, waiting: bool) -> View:
-    return _factory(headless, waiting)

@@ -6,7 +6,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from kafka_jupyter import errors
 from kafka_jupyter.brokers.follow import Follower
@@ -61,7 +61,8 @@ def _wait(run: TrainingRun, client: Client, view: View, patience: Patience) -> N
 class Patience:
     """Ends a hopeless wait. With a limit given, time in the queue counts; headless, time without any worker that could take it."""
 
-    def __init__(self, limit_s: float, headless: bool) -> None:
+    def __init__(self, limit_s: float, headless: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._any_worker = limit_s > 0
         self._limit_s = limit_s or (HEADLESS_QUEUE_TIMEOUT_S if headless else 0.0)
         self._since: float | None = None
@@ -72,7 +73,7 @@ class Patience:
         if not self._limit_s or not waits or not (self._any_worker or _hopeless(state, follower)):
             self._since = None
             return
-        now = time.monotonic()
+        now = self._clock()
         self._since = now if self._since is None else self._since
         if now - self._since >= self._limit_s:
             raise errors.QueueTimeout(run_id=run.id, seconds=self._limit_s, detail=run.waiting or "all workers are busy")

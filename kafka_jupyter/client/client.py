@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
 from typing import Any
 
 from kafka_jupyter import errors
@@ -17,6 +19,8 @@ from kafka_jupyter.protocol.workers import WorkerInfo
 from kafka_jupyter.runs.state import RunState
 from kafka_jupyter.settings import Settings
 from kafka_jupyter.store import Store
+
+logger = logging.getLogger(__name__)
 
 
 class Client:
@@ -39,7 +43,7 @@ class Client:
         except errors.DeliveryUnknown as unknown:
             raise errors.SubmitUnknown(run_id=task.run_id, detail=str(unknown)) from unknown
         connection.announce(_submitted(task, place, self.settings.keep_days))
-        return TrainingRun(self, task.run_id, name=task.name, model=model)
+        return TrainingRun(self, task.run_id, name=task.name, submitted=True, model=model)
 
     def runs(
         self, *, state: str | None = None, name: str | None = None, owner: str | None = None, limit: int | None = None
@@ -79,6 +83,17 @@ class Client:
         if self._connection is None or self._connection.closed or self._pid != os.getpid():
             self._connection, self._pid = connections.connect(self.settings), os.getpid()
         return self._connection
+
+    def connect_soon(self) -> None:
+        """Connects on a thread of its own; who needs Kafka before that waits for it, and gets the error."""
+
+        def connect() -> None:
+            try:
+                self.connection()
+            except errors.KafkaJupyterError as away:
+                logger.info("not connected: %s", away)
+
+        threading.Thread(target=connect, name="kafka_jupyter-connect", daemon=True).start()
 
     def peek(self) -> Follower | None:
         """The follower, if it has caught up; never waits."""

@@ -47,7 +47,7 @@ class Connection:
         self._store: Store | None = None
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._following = self._follow()
+        self._follower, self._following = self._follow()
         threading.Thread(target=self._serve, name="kafka_jupyter-outbox", daemon=True).start()
 
     @property
@@ -58,12 +58,17 @@ class Connection:
             return self._store
 
     def follower(self, timeout_s: float = FOLLOW_TIMEOUT_S) -> Follower:
-        """The follower, caught up; waits for that the first time. Raises what stopped it, TimeoutError."""
+        """The follower, caught up; waits for that the first time. Raises what stopped it, and BrokerUnreachable when it takes too long:
+        it goes on then, and the next one who asks waits for the same."""
         with self._lock:
             following = self._following
             if following.done() and (following.exception() is not None or not following.result().alive):
-                following = self._following = self._follow()
-        return following.result(timeout_s)
+                self._follower, following = self._follow()
+                self._following = following
+        try:
+            return following.result(timeout_s)
+        except concurrent.futures.TimeoutError:
+            raise self.log.cluster.unreachable() from None
 
     def patient_follower(self, deadline_s: float | None = None) -> Follower | None:
         """As `follower`, for whoever waits for a run that is in the log already: while Kafka is away, it is asked again and again.
@@ -74,7 +79,7 @@ class Connection:
             left = FOLLOW_TIMEOUT_S if deadline_s is None else deadline_s - time.monotonic()
             try:
                 return self.follower(max(0.0, left))
-            except (BrokerUnreachable, TimeoutError) as away:
+            except BrokerUnreachable as away:
                 logger.info("reconnecting: %s", away)
                 self._closed.wait(min(RECONNECT_S, max(0.0, left)))
         return None
@@ -108,29 +113,28 @@ class Connection:
             return
         self.log.producer.flush(FAREWELL_S)
         self._closed.set()
-        follower = self.peek()
-        if follower is not None:
-            follower.close()
+        self._follower.close()
         if self._store is not None:
             self._store.close()
         self.log.close()
 
-    def _follow(self) -> concurrent.futures.Future[Follower]:
-        """Catches up on a thread of its own, so that the first submit does not wait for it."""
+    def _follow(self) -> tuple[Follower, concurrent.futures.Future[Follower]]:
+        """A new one. It catches up on a thread of its own, so that the first submit does not wait for it."""
         future: concurrent.futures.Future[Follower] = concurrent.futures.Future()
         follower = Follower(self.log)
         follower.subscribe(self._saw)
 
         def start() -> None:
             try:
-                follower.start(FOLLOW_TIMEOUT_S)
+                _catch_up(follower)
             except BaseException as failure:  # noqa: BLE001  # handed to whoever asks for the follower
+                follower.close()
                 future.set_exception(failure)
             else:
                 future.set_result(follower)
 
         threading.Thread(target=start, name="kafka_jupyter-connect", daemon=True).start()
-        return future
+        return follower, future
 
     def _saw(self, change: Change) -> None:
         if change.record is not None:
@@ -144,6 +148,16 @@ class Connection:
             if time.monotonic() >= look_at:
                 self.log.look(LOOK_PERIOD_S)
                 look_at = time.monotonic() + LOOK_PERIOD_S
+
+
+def _catch_up(follower: Follower) -> None:
+    """However long it takes: while it reads, a second one would only be a second reader. Raises what has stopped it."""
+    while True:
+        try:
+            return follower.start(FOLLOW_TIMEOUT_S)
+        except BrokerUnreachable:
+            if not follower.alive:
+                raise
 
 
 _open: dict[Key, Connection] = {}

@@ -6,7 +6,8 @@ import dataclasses
 import pathlib
 import queue
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from kafka_jupyter import errors
@@ -40,15 +41,19 @@ class RunEvent:
 class TrainingRun:
     """A run, followed in the background. No attribute waits; `wait`, `result` and `events` do.
 
-    Pickles as its run id. `whole`: it was named by its whole id, which another person's run needs to be stopped.
+    Pickles as its run id. `whole`: it was named by its whole id, which another person's run needs to be stopped. `submitted`: this
+    process has its Task acked, so that it is QUEUED until the log says more.
     """
 
-    def __init__(self, client: Client, run_id: str, *, name: str = "", whole: bool = True, model: Any = None) -> None:
+    def __init__(
+        self, client: Client, run_id: str, *, name: str = "", whole: bool = True, submitted: bool = False, model: Any = None
+    ) -> None:
         self.id = run_id
         self._client = client
         self._name = name
         self._whole = whole
-        self._model = model  # kept alive for `result`
+        self._submitted = submitted
+        self._model: Callable[[], Any] = lambda: model  # kept alive for `result`
 
     # --- what is there now
 
@@ -63,9 +68,10 @@ class TrainingRun:
         return find.name_of(state) if state is not None and state.submitted else self._name or self.id.rpartition("-")[0]
 
     @property
-    def state(self) -> State:
+    def state(self) -> State | None:
+        """None while nothing of the run has been read: of a handle that was unpickled a moment ago, say."""
         state = self._known()
-        return state.state if state is not None else State.QUEUED
+        return state.state if state is not None else self._unread
 
     @property
     def ended(self) -> bool:
@@ -115,7 +121,7 @@ class TrainingRun:
     @property
     def progress(self) -> str:
         """ "epoch 4 of 20" """
-        return words.progress(self._known(), self._rows_here())
+        return words.progress(self._known(), self._rows_here(), self._unread)
 
     @property
     def waiting(self) -> str:
@@ -130,17 +136,19 @@ class TrainingRun:
 
     def summary(self) -> str:
         """`digits-3f2a9c01b7d4 RUNNING, epoch 4 of 20, loss 0.0731`"""
-        return words.state_line(self.id, self._known(), self._rows_here())
+        return words.state_line(self.id, self._known(), self._rows_here(), self._unread)
 
     def card(self) -> dict[str, Any]:
         """What a card shows: the folded state as JSON (docs/architecture.md)."""
         follower = self._client.peek()
         if follower is not None and follower.state(self.id) is not None:
             return {**follower.card(self.id), "waiting": self.waiting}
-        blank = RunState(run_id=self.id)
         from kafka_jupyter.runs.view import card_state
 
-        return {**card_state(blank, now_ms=int(time.time() * 1000)), "name": self.name, "owner": self._client.settings.owner}
+        blank = card_state(RunState(run_id=self.id), now_ms=int(time.time() * 1000))
+        if self._unread is None:
+            return {**blank, "state": "UNKNOWN", "name": self.name, "waiting": self.waiting}
+        return {**blank, "name": self.name, "owner": self._client.settings.owner}
 
     def rows(self) -> list[tuple[int, Row]]:
         """All accepted rows so far: (attempt, row)."""
@@ -199,15 +207,24 @@ class TrainingRun:
         connection, state = self._connection(), self._state()
         target = targets.of_run(self.id)
         if target is not None and target.pending and into in (None, target.model):
-            self._model = target.model
+            model = target.model
             outcome.deliver(connection, state, target)
             targets.settle(target)
         elif into is not None:
             outcome.load(connection, state, into)
             return into
-        elif self._model is None:
-            self._model = outcome.rebuild(connection, state)
-        return self._model
+        else:
+            model = self._model()
+            if model is None:
+                model = outcome.rebuild(connection, state)
+        self._model = lambda: model
+        return model
+
+    def loosen(self) -> None:
+        """From now on the model lives as long as the person keeps it; `result` gives it while it does."""
+        model = self._model()
+        if model is not None:
+            self._model = weakref.ref(model)
 
     def fetch_files(self, folder: str | pathlib.Path = ".") -> list[pathlib.Path]:
         """Waits, and puts the files that callbacks wrote below `folder`. (`result` in the kernel that submitted puts them where they
@@ -269,8 +286,9 @@ class TrainingRun:
             targets.settle(target)
 
     def _request(self, kind: type[control.Request], force: bool) -> None:
-        """Raises NotYourRun, BrokerError. A run that has ended stays as it is."""
-        connection, state = self._connection(), self._known()
+        """Raises NotYourRun, RunNotFound, BrokerError. A run that has ended stays as it is."""
+        connection = self._connection()
+        state = self._asked_state(connection)
         if state is not None:
             if state.terminal:
                 return
@@ -278,10 +296,24 @@ class TrainingRun:
                 raise errors.NotYourRun(run_id=self.id, owner=find.owner_of(state))
         connection.log.write_control(kind(run_id=self.id, request_id=ids.new_request_id(), by=self._client.settings.owner))
 
+    def _asked_state(self, connection: Connection) -> RunState | None:
+        """What the log says of the run, read for that if need be: whose it is decides who may end it. None only of what we submitted."""
+        state = connection.follower().state(self.id)
+        if state is None and not self._submitted:
+            state = connection.catch_up().state(self.id)
+            if state is None:
+                raise errors.RunNotFound(run_id=self.id)
+        return state
+
     # --- underneath
 
     def _connection(self) -> Connection:
         return self._client.connection()
+
+    @property
+    def _unread(self) -> State | None:
+        """The state while nothing of it has been read."""
+        return State.QUEUED if self._submitted else None
 
     def _known(self) -> RunState | None:
         """What has been read of it; never waits."""
@@ -329,4 +361,6 @@ def _with_traceback(error: errors.RunError) -> errors.RunError:
 def _unpickled(run_id: str) -> TrainingRun:
     from kafka_jupyter.client.client import Client
 
-    return TrainingRun(Client(), run_id)
+    client = Client()
+    client.connect_soon()
+    return TrainingRun(client, run_id)

@@ -9,8 +9,10 @@ from kafka_jupyter.runs.state import RunState, State
 from kafka_jupyter.runs.view import History
 
 
-def progress(state: RunState | None, history: History | None) -> str:
-    """ "queued", "epoch 4 of 20", "20 epochs": for messages and `repr`."""
+def progress(state: RunState | None, history: History | None, unread: State | None = None) -> str:
+    """ "queued", "epoch 4 of 20", "20 epochs": for messages and `repr`. `unread`: its state, if known, while nothing has been read."""
+    if state is None and unread is None:
+        return "connecting"
     if state is None or state.submitted is None:
         return "just submitted" if state is None or state.open is None else str(state.state).lower()
     if isinstance(state.end, control.Succeeded):
@@ -32,11 +34,12 @@ def newest_metrics(state: RunState | None, history: History | None) -> Metrics:
     return dict(history.progress.metrics) if history.progress else {}
 
 
-def state_line(run_id: str, state: RunState | None, history: History | None) -> str:
+def state_line(run_id: str, state: RunState | None, history: History | None, unread: State | None = None) -> str:
     """`digits-3f2a9c01b7d4 RUNNING, epoch 4 of 20, loss 0.0731`"""
-    parts = [f"{run_id} {state.state if state else State.QUEUED}"]
-    word = progress(state, history)
-    if word != str(state.state).lower() if state else True:
+    shown = state.state if state else unread
+    word = progress(state, history, unread)
+    parts = [f"{run_id} {shown}"] if shown else [run_id]
+    if word != str(shown).lower():
         parts.append(word)
     parts += [f"{name} {value:.4g}" for name, value in newest_metrics(state, history).items() if value is not None][:4]
     if state is not None and state.state in (State.FAILED, State.RETRYING) and state.last_failure is not None:

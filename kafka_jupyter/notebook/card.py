@@ -20,6 +20,7 @@ MIME = "application/vnd.kafka-jupyter.run+json"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 PERIOD = 0.25  # seconds between two updates
+SHARE = 0.1  # of the time is spent on them at most, however long a history is: the cell has better things to do
 SAVED_EPOCHS = 200  # a run in the saved notebook, for readers whose server does not know it
 
 Rows = Mapping[str, Sequence[Row]]
@@ -61,12 +62,10 @@ class Card:
         live: bool = True,
         waiting: bool = True,
         on_action: Callable[[str, str], None] | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._live = live
         self._waiting = waiting
         self._on_action = on_action
-        self._clock = clock
         self._where = _where()
         self._handle: Any = None  # IPython's DisplayHandle, which is untyped
         self._widget: RunWidget | None = None
@@ -85,18 +84,19 @@ class Card:
             print(plain(states, rows or {}), flush=True)
         self._shown = _words(states)
 
-    def update(self, states: Sequence[CardState], rows: Rows) -> None:
-        """States replace, rows are the whole accepted history. Cheap to call: most calls between two periods do nothing."""
-        now = self._clock()
+    def update(self, states: Sequence[CardState], rows_now: Callable[[], Rows]) -> None:
+        """States replace; the rows are the whole accepted history, asked for only when something is to be shown. Most calls do nothing."""
+        started = time.monotonic()
         news = _words(states) != self._shown
-        if self._handle is None or (now < self._next and not news):
+        if self._handle is None or (started < self._next and not news):
             return
-        self._next = now + PERIOD
+        rows = rows_now()
         if self._widget is not None:
             self._widget.feed(states, rows)
         if news:  # the notebook may be saved, or its kernel die, at any time
             self._shown = _words(states)
             self._handle.update(self._bundle(states, rows), metadata=self._metadata, raw=True)
+        self._next = started + max(PERIOD, (time.monotonic() - started) / SHARE)
 
     def stop_waiting(self) -> None:
         """The cell is over and the card goes on: from now on the kernel hears the buttons."""

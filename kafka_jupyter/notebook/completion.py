@@ -8,7 +8,6 @@ from typing import Any
 
 from kafka_jupyter.notebook.parsing import Parser
 
-CHOICES = {"--on-interrupt": ("detach", "stop", "cancel"), "--trust": ("code",)}
 RUNS = 50  # ids that are offered
 
 
@@ -17,8 +16,8 @@ def completer(parser: Parser) -> Callable[[Any, Any], list[str]]:
 
     def complete(_shell: Any, event: Any) -> list[str]:
         words = event.line[: len(event.line) - len(event.symbol)].split()
-        if words and words[-1] in CHOICES:
-            return list(CHOICES[words[-1]])
+        if words and words[-1] in parser.choices:
+            return parser.choices[words[-1]]
         options = [option for option in parser.options if option not in words]
         return options + (run_ids() if parser.takes_run and not event.symbol.startswith("-") else [])
 

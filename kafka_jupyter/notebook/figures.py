@@ -123,7 +123,7 @@ def how_far(state: CardState, epochs: Sequence[Row]) -> str:
     if state["state"] == "SUCCEEDED":
         amount = f"{done} of {all_of_them} epochs" if done < all_of_them else f"{done} epoch{'' if done == 1 else 's'}"
         return amount + (f" in {spent}" if spent else "") + (", stopped early" if state.get("stopped_early") else "")
-    place = f"epoch {done} of {all_of_them}"
+    place = f"epoch {done} of {all_of_them}" if all_of_them else ""
     return f"{place} after {spent}" if state.get("terminal") and spent else place
 
 

@@ -27,7 +27,7 @@ class KafkaMagics(Magics):
     @line_cell_magic
     @magic(_PARSERS["kafka_train"])
     def kafka_train(self, args: argparse.Namespace) -> None:
-        from kafka_jupyter.capture import Options
+        from kafka_jupyter.capture.options import Options
 
         self.extension.begin(Options(**vars(args)))
 

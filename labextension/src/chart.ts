@@ -42,9 +42,13 @@ export function tickLabel(value: number): string {
   return size !== 0 && (size < 1e-3 || size >= 1e5) ? value.toExponential(0).replace('e+', 'e') : String(Number(value.toPrecision(4)));
 }
 
-function range(values: number[]): [number, number] {
-  const low = Math.min(...values);
-  const high = Math.max(...values);
+/** Lowest and highest; a loop, because there is a limit to how many arguments `Math.min` takes. */
+export function range(values: readonly number[]): [number, number] {
+  let [low, high] = [Infinity, -Infinity];
+  for (const value of values) {
+    low = Math.min(low, value);
+    high = Math.max(high, value);
+  }
   return low === high ? [low - (Math.abs(low) || 1) / 2, high + (Math.abs(high) || 1) / 2] : [low, high];
 }
 

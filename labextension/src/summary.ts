@@ -180,9 +180,16 @@ export interface ICurves {
   curves: ICurve[];
 }
 
-/** A metric and its validation twin share one axis; each pair is a picture. */
+const POINTS = 1000; // of a curve: more cannot be told apart, and all are drawn again with every epoch
+
+/** A metric and its validation twin share one axis; each pair is a picture. Of a long history a point is the newest value of some epochs. */
 export function curves(epochs: readonly IRow[]): ICurves[] {
-  const x = epochs.map(row => row.epoch + 1);
+  const size = Math.ceil(epochs.length / POINTS);
+  const chunks: IRow[][] = [];
+  for (let end = epochs.length; end > 0; end -= size) {
+    chunks.unshift(epochs.slice(Math.max(0, end - size), end).reverse());
+  }
+  const x = chunks.map(chunk => chunk[0].epoch + 1);
   const names = [...new Set(epochs.flatMap(row => Object.keys(row.metrics)))];
   const titles = [...new Set(names.map(name => name.replace(/^val_/, '')))];
   return titles.map(title => ({
@@ -193,7 +200,7 @@ export function curves(epochs: readonly IRow[]): ICurves[] {
       .map(name => ({
         name,
         dashed: name.startsWith('val_'),
-        values: epochs.map(row => row.metrics[name] ?? null)
+        values: chunks.map(chunk => chunk.map(row => row.metrics[name] ?? null).find(value => value !== null) ?? null)
       }))
   }));
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { ticks } from '../src/chart';
+import { range, ticks } from '../src/chart';
 import { type IRun, runOf, shortId } from '../src/model';
 import { History, type IRow, rowOf } from '../src/rows';
 import { curves, footnotes, note, progress, spoken, timeLeft, when } from '../src/summary';
@@ -123,4 +123,26 @@ test('ticks are round and few', () => {
 
 test('the short id still names the run', () => {
   assert.equal(shortId('digits-3f2a9c01b7d4'), 'digits-3f2a');
+});
+
+test('a history of 200,000 epochs is drawn with some of its points, the newest and rare ones among them', () => {
+  const rows = Array.from({ length: 200_000 }, (_, i) => {
+    const metrics = i % 10 === 3 ? { loss: i, val_loss: -i } : { loss: i };
+    return rowOf({ type: 'epoch', attempt: 1, seq: i, epoch: i, metrics })!;
+  });
+  const [picture] = curves(historyOf(...rows.slice(0, 10)).epochs);
+  assert.deepEqual(picture.x, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], 'a short one is drawn as it is');
+  assert.deepEqual(picture.curves[1].values, [null, null, null, -3, null, null, null, null, null, null]);
+  const [long] = curves(rows);
+  assert.equal(long.x.length, 1000);
+  assert.equal(long.x[999], 200_000);
+  const [loss, validation] = long.curves;
+  assert.equal(loss.values[999], 199_999);
+  assert.equal(validation.values[999], -199_993);
+  assert.ok(validation.values.every(value => value !== null));
+});
+
+test('the range of very many values is found', () => {
+  assert.deepEqual(range(Array.from({ length: 300_000 }, (_, i) => i - 7)), [-7, 299_992]);
+  assert.deepEqual(range([4]), [2, 6]);
 });

@@ -41,7 +41,7 @@ card = Card(on_action=lambda run_id, verb: wishes.append((run_id, verb)))
 WAITING_CELL = """
 card.show([state("RUNNING")], rows(1))
 until("second")
-card.update([state("RUNNING")], rows(2))
+card.update([state("RUNNING")], lambda: rows(2))
 until("end")
 card.finish([state("SUCCEEDED", epochs_done=4, started_ms=1000, ended_ms=5000)], rows(4))
 """

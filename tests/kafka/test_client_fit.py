@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import pathlib
+import platform
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,8 +15,11 @@ import pytest
 
 import kafka_jupyter
 from kafka_jupyter import errors
+from kafka_jupyter.capture.session import REMEMBERED, remember
 from kafka_jupyter.capture.view import Lines
-from kafka_jupyter.client import Client
+from kafka_jupyter.client import Client, outcome
+from kafka_jupyter.protocol import control
+from kafka_jupyter.protocol.task import Task
 from tests.kafka.conftest import Scene
 from tests.support.training import digits, mlp
 
@@ -84,6 +90,32 @@ def test_a_k_fold_loop_trains_each_fold_by_its_own_run(shared: Scene, data) -> N
     assert len({run.id for run in session.runs}) == 3
     assert all(run.state == "SUCCEEDED" for run in session.runs)
     assert np.mean(scores) > 0.3, "untrained models guess one in ten"
+
+
+def test_a_loop_of_fits_keeps_none_of_the_earlier_models_alive(shared: Scene, data) -> None:
+    x, y = data
+    models = []
+    with kafka_jupyter.train("loop", settings=shared.settings) as session:
+        for _ in range(3):
+            model = mlp()
+            model.fit(x, y, epochs=1, verbose=0)
+            models.append(weakref.ref(model))
+        gc.collect()
+        assert [made() is not None for made in models] == [False, False, True]
+        assert session.runs[2].result() is model
+        rebuilt = session.runs[0].result()
+    assert session.runs[0].result() is rebuilt, "the handle keeps the model that it has made"
+    assert len(rebuilt.history.epoch) == 1
+
+
+def test_what_is_remembered_of_earlier_cells_is_bounded() -> None:
+    table: dict[tuple[str, int], int] = {}
+    for i in range(2 * REMEMBERED):
+        remember(table, (f"cell {i}", 0), i)
+    remember(table, ("cell 1500", 0), -1)
+    remember(table, ("new", 0), 0)
+    assert len(table) == REMEMBERED
+    assert list(table)[-2:] == [("cell 1500", 0), ("new", 0)]
 
 
 def test_callbacks_show_their_final_state_and_their_files_lie_at_the_paths(shared: Scene, data, tmp_path, monkeypatch) -> None:
@@ -167,6 +199,42 @@ def test_dry_run_sends_nothing(shared: Scene, client: Client, data, capsys) -> N
     assert history.history == {}
     assert {run.id for run in client.runs()} == known
     assert not weights_differ(before, model)
+
+
+def test_without_the_check_nothing_is_sent_to_compare(shared: Scene, client: Client, data) -> None:
+    x, y = data
+    asked = {}
+    for check in (True, False):
+        with kafka_jupyter.train(f"check-{check}", settings=shared.settings, check=check) as session:
+            mlp().fit(x, y, epochs=1)
+        run_id = session.runs[0].id
+        requests = [record for record in shared.log_records(run_id) if isinstance(record, control.SettingsRequested)]
+        asked[check] = (sent(client, run_id).model.check_rtol is not None, len(requests))
+    assert asked == {True: (True, 1), False: (False, 0)}
+
+
+def test_the_seed_of_the_person_and_the_versions_of_the_kernel_travel_along(shared: Scene, client: Client, data) -> None:
+    import keras
+    from keras.src.utils import rng_utils
+
+    x, y = data
+    tasks = []
+    for seed in (7, 7, 8):
+        keras.utils.set_random_seed(seed)
+        with kafka_jupyter.train("seeded", settings=shared.settings) as session:
+            mlp().fit(x, y, epochs=1)
+        tasks.append(sent(client, session.runs[0].id))
+    assert [task.seed for task in tasks] == [7, 7, 8]
+    assert {"keras": keras.__version__, "python": platform.python_version()}.items() <= tasks[0].versions.items()
+    assert keras.config.backend() in tasks[0].versions
+    assert (tasks[0].requirements.keras, tasks[0].requirements.backend) == (keras.__version__, keras.config.backend())
+    assert rng_utils.get_random_seed() == 8, "capturing draws nothing and resets nothing"
+
+
+def sent(client: Client, run_id: str) -> Task:
+    state = client.connection().catch_up().state(run_id)
+    assert state is not None
+    return outcome.read_task(client.connection(), state)
 
 
 def test_attach_adopts_the_run_that_trains_the_same(shared: Scene, data) -> None:

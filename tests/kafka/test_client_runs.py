@@ -217,6 +217,45 @@ def test_a_handle_pickles_as_its_run_id(shared: Scene, client: Client, monkeypat
         assert again.wait(60).state == "SUCCEEDED"
 
 
+def test_an_unpickled_handle_claims_nothing_before_it_has_read_the_log_and_reads_it_on_its_own(
+    shared: Scene, client: Client, tmp_path
+) -> None:
+    with background(shared, "unpickled", 1) as (_, run):
+        run.wait(60)
+    env = shared.workers.environment(tmp_path) | {"KAFKA_JUPYTER_OWNER": shared.settings.owner}
+    code = f"""
+import pickle
+from tests.support.waiting import wait_until
+run = pickle.loads({pickle.dumps(run)!r})
+print(run.state in (None, "SUCCEEDED"), "QUEUED" in repr(run), run.card()["state"] == "QUEUED")
+print(wait_until(lambda: run.state, "it never read the log"))
+"""
+    assert run_python(code, env).split() == ["True", "False", "False", "SUCCEEDED"]
+
+
+def test_a_handle_that_has_read_nothing_asks_whose_run_it_is_before_it_ends_it(shared: Scene, client: Client, tmp_path) -> None:
+    env = shared.workers.environment(tmp_path) | {"KAFKA_JUPYTER_OWNER": "bob@test"}
+    with background(shared, "fresh", LONG) as (_, run):
+        going(run)
+        code = f"""
+import pickle
+from kafka_jupyter import errors
+try:
+    pickle.loads({pickle.dumps(run)!r}).cancel()
+except errors.NotYourRun as refused:
+    print(refused)
+"""
+        assert shared.settings.owner in run_python(code, env)
+        assert run.state == "RUNNING"
+
+
+def test_a_run_that_nobody_has_submitted_cannot_be_ended(shared: Scene, client: Client) -> None:
+    unknown = ids.new_run_id("nobody")
+    with pytest.raises(errors.RunNotFound, match=unknown):
+        TrainingRun(client, unknown).stop()
+    assert shared.log_records(unknown) == []
+
+
 def test_a_forked_child_makes_its_own_connection(shared: Scene, client: Client, tmp_path) -> None:
     env = shared.workers.environment(tmp_path) | {"KAFKA_JUPYTER_OWNER": shared.settings.owner}
     with background(shared, "forked", 1) as (_, run):
@@ -226,7 +265,7 @@ import os, kafka_jupyter
 run = kafka_jupyter.attach({run.id!r})
 child = os.fork()
 if child == 0:
-    ok = run.state == "QUEUED" and run.wait(30).state == "SUCCEEDED"  # nothing is known in the child before it connects
+    ok = run.state is None and "connecting" in repr(run) and run.wait(30).state == "SUCCEEDED"
     os._exit(0 if ok else 1)
 _, status = os.waitpid(child, 0)
 print(os.waitstatus_to_exitcode(status), run.state)

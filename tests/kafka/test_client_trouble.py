@@ -13,7 +13,8 @@ import pytest
 
 import kafka_jupyter
 from kafka_jupyter import errors
-from kafka_jupyter.brokers import local
+from kafka_jupyter.brokers import local, local_daemons
+from kafka_jupyter.brokers.daemons import Daemon
 from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.topics import open_topics
 from kafka_jupyter.client import Client
@@ -116,8 +117,10 @@ def test_an_outage_during_the_wait_is_shown_and_survived(own: Settings) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_with_nothing_configured_the_first_submit_starts_kafka_and_a_worker(bare_settings: Settings) -> None:
+def test_with_nothing_configured_a_submit_starts_kafka_and_a_worker_where_there_is_none(bare_settings: Settings) -> None:
     code = """
+import sys
+sys.stderr = sys.stdout  # where the lines go
 import numpy as np, keras, kafka_jupyter
 model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
 model.compile("sgd", "mse")
@@ -125,7 +128,23 @@ with kafka_jupyter.train("first"):
     history = model.fit(np.ones((64, 4)), np.ones(64), epochs=2, verbose=0)
 print(len(history.epoch), history.history["loss"][1] < history.history["loss"][0])
 """
+
+    def script() -> list[str]:
+        shown = run_python(code, environment(bare_settings, TF_CPP_MIN_LOG_LEVEL="2"), timeout=240).splitlines()
+        assert shown[-1] == "2 True"
+        return [line for line in shown if "now run" in line]
+
+    def workers() -> list[Daemon]:
+        return local_daemons.living_workers(local.folder_of(bare_settings))
+
     with stopped_at_the_end(bare_settings):
-        assert run_python(code, environment(bare_settings, TF_CPP_MIN_LOG_LEVEL="2"), timeout=240) == "2 True"
-        found = local.endpoint(bare_settings)
-        assert found is not None, "it outlives the script"
+        (said,) = script()
+        assert said.startswith("Nothing was configured: a local Apache Kafka")
+        assert local.endpoint(bare_settings) is not None, "it outlives the script"
+        (worker,) = workers()
+        assert script() == [], "there is a worker"
+        os.kill(worker.pid, signal.SIGKILL)
+        wait_until(lambda: not workers(), "the worker lives on")
+        (said,) = script()
+        assert said.startswith("The local Apache Kafka had no worker: one worker now runs in the background.")
+        assert len(workers()) == 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pathlib
+import signal
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,12 +14,15 @@ import pytest
 from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
-from kafka_jupyter.client import Client
+from kafka_jupyter.client import Client, outcome
+from kafka_jupyter.protocol.task import Task
 from tests.support.notebooks import MIME
 from tests.support.scene import Scene
+from tests.support.training import Submission
 from tests.support.waiting import wait_until
 
 LONG = 5000
+NOTEBOOK = "/home/ada/digits.ipynb"
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 BUILD = """
@@ -36,6 +41,7 @@ class Person:
     def __init__(self, manager: KernelManager, client: BlockingKernelClient) -> None:
         self._manager, self._client = manager, client
         self.bundles: list[dict[str, Any]] = []  # of cards, in order
+        self.cards = 0
         self.errors: list[dict[str, Any]] = []
         self.text = ""
 
@@ -58,6 +64,7 @@ class Person:
             content = message["content"]
             if message["msg_type"] in ("display_data", "update_display_data") and MIME in content["data"]:
                 self.bundles.append(content["data"])
+                self.cards += message["msg_type"] == "display_data"
             elif message["msg_type"] == "error":
                 self.errors.append(content)
             elif message["msg_type"] == "stream":
@@ -75,6 +82,11 @@ class Person:
             "the end of the cell",
         )
 
+    def complete(self, line: str) -> list[str]:
+        """What the Tab key offers."""
+        reply = self._client.complete(line, len(line), reply=True, timeout=30)
+        return list(reply["content"]["matches"])
+
     def interrupt(self) -> None:
         self._manager.interrupt_kernel()
 
@@ -86,19 +98,24 @@ class Person:
 
 
 @pytest.fixture
-def person(kernel_env: dict[str, str], tmp_path: pathlib.Path) -> Iterator[Person]:
+def newcomer(kernel_env: dict[str, str], tmp_path: pathlib.Path) -> Iterator[Person]:
+    """With a fresh kernel: nothing is loaded."""
     manager = KernelManager(kernel_name="python3")
-    manager.start_kernel(env=kernel_env, cwd=str(tmp_path))
+    manager.start_kernel(env=kernel_env | {"JPY_SESSION_NAME": NOTEBOOK}, cwd=str(tmp_path))
     client = manager.client()
     client.start_channels()
     try:
         client.wait_for_ready(timeout=60)
-        made = Person(manager, client)
-        made.run("%load_ext kafka_jupyter")
-        yield made
+        yield Person(manager, client)
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
+
+
+@pytest.fixture
+def person(newcomer: Person) -> Person:
+    newcomer.run("%load_ext kafka_jupyter")
+    return newcomer
 
 
 @pytest.fixture
@@ -155,6 +172,76 @@ def test_a_card_in_the_background_moves_and_ends_without_any_cell(person: Person
     assert VIEW in person.bundles[0]
     person.look(lambda _: VIEW not in person.bundles[-1], "the final card")
     assert "SUCCEEDED" in person.bundles[-1]["text/plain"]
+    assert person.bundles[-1][MIME]["runs"][0]["rows"][-1]["epoch"] == 59, "the last epoch is on it"
+
+
+@pytest.mark.parametrize("first", ["%load_ext kafka_jupyter", "import kafka_jupyter"])
+def test_a_with_block_has_the_card_of_its_cell_in_a_kernel_that_has_captured_nothing_yet(
+    newcomer: Person, client: Client, first: str
+) -> None:
+    newcomer.run(first)
+    block = "with kafka_jupyter.train('block', background=True) as block:\n    model.fit(x, y, epochs=60, verbose=0)"
+    newcomer.run(f"import kafka_jupyter\n{BUILD}\n{block}\nprint('headless', block.place.headless)")
+    assert "headless False" in newcomer.text, newcomer.errors
+    assert VIEW in newcomer.bundles[0]
+    newcomer.look(lambda _: VIEW not in newcomer.bundles[-1], "the final card")
+    assert "SUCCEEDED" in newcomer.bundles[-1]["text/plain"]
+    task = task_of(client, "block")
+    assert newcomer.bundles[-1][MIME]["runs"][0]["rows"][-1]["epoch"] == 59
+    assert (task.notebook, block in task.source) == (NOTEBOOK, True)
+    newcomer.run("%kafka_runs --name block")
+    assert f"{task.run_id} SUCCEEDED" in newcomer.text
+
+
+def test_the_blocks_of_a_cell_are_rows_of_one_card(newcomer: Person, client: Client) -> None:
+    fit = "    model.fit(x, y, epochs=1, verbose=0)"
+    newcomer.run(f"from kafka_jupyter import train\n{BUILD}\nfor name in ('one', 'two'):\n  with train(name):\n{fit}")
+    assert newcomer.errors == []
+    assert newcomer.cards == 1
+    assert [entry["state"]["name"] for entry in newcomer.bundles[-1][MIME]["runs"]] == ["one", "two"]
+    assert newcomer.bundles[-1]["text/plain"].count("SUCCEEDED") == 2
+
+
+def task_of(client: Client, name: str) -> Task:
+    run = client.attach(name)
+    state = client.connection().follower().state(run.id)
+    assert state is not None
+    return outcome.read_task(client.connection(), state)
+
+
+def test_kafka_stop_ends_a_run_and_its_ids_are_completed(person: Person, client: Client) -> None:
+    person.run(f"%%kafka_train ending --background\n{BUILD}\nrun = model.fit(x, y, epochs={LONG}, verbose=0)")
+    run = going(client, "ending")
+    assert run.id in person.complete("%kafka_stop ")
+    assert run.id in person.complete(f"%kafka_attach {run.short}")
+    assert run.id not in person.complete("%kafka_stop --")
+    person.run("%kafka_stop ending")
+    assert f"{run.id}: asked to stop." in person.text
+    assert run.wait(60).state == "SUCCEEDED"
+    assert 0 < len(run.history["loss"]) < LONG
+    person.run("%kafka_stop ending\n%kafka_cancel ending")
+    assert person.text.count(f"{run.id} has already SUCCEEDED.") == 2
+
+
+def test_a_child_that_is_killed_again_and_again_ends_the_cell_with_the_signal_and_the_memory(
+    person: Person, client: Client, shared: Scene
+) -> None:
+    cell = person.start(f"%%kafka_train killed\n{BUILD}\nmodel.fit(x, y, epochs={LONG}, verbose=0)\nprint('not reached')")
+    run = going(client, "killed")
+    submission = Submission(shared.log, run.id, task_of(client, "killed"))
+    for attempt in (1, 2, 3):
+        shared.reached(submission, attempt)
+        os.kill(shared.child_pid(submission), signal.SIGKILL)
+    person.finish(cell)
+    (error,) = person.errors
+    assert error["ename"] == "RunDead"
+    said = error["traceback"][-1]
+    assert f"Run {run.id} is DEAD after 3 attempts" in said
+    assert "signal 9" in said or "SIGKILL" in said
+    assert "MiB resident at the end" in said
+    assert "Your weights are as before" in said
+    assert "not reached" not in person.text
+    assert "DEAD" in person.bundles[-1]["text/plain"]
 
 
 def test_running_a_cell_again_names_its_earlier_run(person: Person, client: Client) -> None:

@@ -27,7 +27,7 @@ card = Card(live=%s)
 card.show([state("QUEUED")], rows)
 for i in range(2):
     rows["digits-3f2a9c01b7d4"].append({"type": "epoch", "attempt": 1, "seq": i, "epoch": i, "metrics": {"loss": 1 / (i + 1)}})
-    card.update([state("RUNNING")], rows)
+    card.update([state("RUNNING")], lambda: rows)
 """
 FINISH = 'card.finish([state("SUCCEEDED", epochs_done=2, started_ms=1000, ended_ms=4000)], rows)\n'
 DONE = "digits 3f2a  SUCCEEDED  2 epochs in 0:03  loss 0.5000 @2"

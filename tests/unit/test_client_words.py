@@ -14,7 +14,7 @@ from kafka_jupyter.client.targets import Target
 from kafka_jupyter.protocol import control
 from kafka_jupyter.protocol.task import CallbackSpec
 from kafka_jupyter.runs import state as fold
-from kafka_jupyter.runs.state import Placed, RunState
+from kafka_jupyter.runs.state import Placed, RunState, State
 
 RUN = "digits-3f2a9c01b7d4"
 ATTEMPT = {"run_id": RUN, "n": 1, "worker": "box-1", "nonce": "n"}
@@ -34,7 +34,8 @@ STARTED = control.Started(**ATTEMPT)
 
 
 def test_a_run_is_said_in_one_line():
-    assert words.state_line(RUN, None, None) == f"{RUN} QUEUED, just submitted"
+    assert words.state_line(RUN, None, None) == f"{RUN}, connecting", "nothing has been read: nothing is claimed"
+    assert words.state_line(RUN, None, None, State.QUEUED) == f"{RUN} QUEUED, just submitted"
     assert words.state_line(RUN, folded(), None) == f"{RUN} QUEUED"
     assert words.state_line(RUN, folded(CLAIMED, STARTED), None) == f"{RUN} RUNNING, epoch 1 of 20"
     done = folded(CLAIMED, STARTED, control.Succeeded(**ATTEMPT, epochs=20, metrics={"loss": 0.07312, "nan": None}))

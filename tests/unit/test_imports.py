@@ -20,7 +20,7 @@ WITHOUT_KERAS = [
     "kafka_jupyter.server.session",
     "kafka_jupyter.worker.supervisor",
     "kafka_jupyter.client",
-    "kafka_jupyter.capture",
+    "kafka_jupyter.capture.block",
     "kafka_jupyter.store",
     "kafka_jupyter.notebook.extension",
     "kafka_jupyter.notebook.live",

@@ -10,6 +10,9 @@ import pytest
 from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
 
+import kafka_jupyter
+from kafka_jupyter.errors import SettingsError
+
 MAGICS = ("kafka_train", "kafka_runs", "kafka_attach", "kafka_stop", "kafka_cancel", "kafka_workers", "kafka_up", "kafka_down")
 
 
@@ -47,6 +50,33 @@ def test_bad_options_are_one_line_and_the_body_does_not_run(shell: InteractiveSh
     assert shown.err.startswith("UsageError: %%kafka_train: ")
     assert shown.err.count("\n") == 1
     assert "Traceback" not in shown.out + shown.err
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("%kafka_runs --state typo", "'typo' is no state of a run: queued, claimed, running"),
+        ("%kafka_runs --limit -1", "'-1' is no whole number of at least 1"),
+        ("%kafka_runs --limit many", "'many' is no whole number of at least 1"),
+        ("%%kafka_train --queue-timeout -1", "'-1' is no number of seconds above 0"),
+        ("%%kafka_train --queue-timeout nan", "'nan' is no number of seconds above 0"),
+        ("%%kafka_train --queue-timeout inf", "'inf' is no number of seconds above 0"),
+        ("%kafka_up --brokers -1", "'-1' is no whole number of 1 to 9"),
+        ("%kafka_up --workers -1", "'-1' is no whole number of at least 0"),
+    ],
+)
+def test_values_out_of_range_are_one_line_that_says_what_is_allowed(shell: InteractiveShell, capsys, line: str, said: str):
+    assert type(shell.run_cell(line).error_in_exec).__name__ == "UsageError"
+    shown = capsys.readouterr().err
+    assert shown.startswith("UsageError: %")
+    assert said in shown
+    assert shown.count("\n") == 1
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan")])
+def test_a_block_refuses_a_queue_timeout_that_is_none(seconds: float):
+    with pytest.raises(SettingsError, match="seconds"), kafka_jupyter.train(queue_timeout=seconds):
+        pass
 
 
 def test_trust_is_refused_clearly(shell: InteractiveShell, capsys):
@@ -120,6 +150,7 @@ def test_an_unreachable_kafka_is_one_line(shell: InteractiveShell, capsys):
         ("%%kafka_train --b", ["--background"]),
         ("%%kafka_train --on-interrupt ", ["cancel", "detach", "stop"]),
         ("%kafka_stop --f", ["--force"]),
+        ("%%kafka_train --trust ", ["code"]),
     ],
 )
 def test_options_are_completed(shell: InteractiveShell, line: str, expected: list[str]):
