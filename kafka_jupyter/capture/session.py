@@ -178,6 +178,8 @@ class Session:
         if found is None:
             return
         earlier = TrainingRun(*found, submitted=True)
+        if earlier.ended:
+            return
         self.client.connection().catch_up()  # the first submit of a kernel does not wait for the log; what is said here comes from it
         if not earlier.ended:
             self.view.note(
