@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import getpass
+import math
 import os
 import pathlib
 import re
@@ -107,6 +108,10 @@ class Settings:
 
     def _check(self) -> None:
         bad = [
+            (field.name, not (math.isfinite(getattr(self, field.name)) and getattr(self, field.name) >= 0), "must be a number from 0 on")
+            for field in dataclasses.fields(self)
+            if field.name.endswith(("_s", "_days", "_limit"))
+        ] + [
             ("partitions", not 1 <= self.partitions <= 1000, "must be between 1 and 1000"),
             ("replication", not 0 <= self.replication <= 10, "must be between 0 (automatic) and 10"),
             ("keep_days", self.keep_days < 3, "must be at least 3: a run is ended 2 days before its log goes"),
