@@ -76,18 +76,23 @@ class Results:
     files: list[control.OutputFile]
 
 
-def keep(site: Site, name: str, files: dict[str, str], outputs: dict[str, str]) -> Results:
-    """Stores what a child left, and reads it back and hashes it (rule 8) before anybody is told of it."""
-    parts = {part: _stored(site, f"{name}/{part}", pathlib.Path(file)) for part, file in files.items()}
-    kept = [control.OutputFile(path, _stored(site, f"{name}/{path}", pathlib.Path(file))) for path, file in sorted(outputs.items())]
-    return Results(parts, kept)
+def keep(site: Site, name: str, files: dict[str, str], outputs: dict[str, str], kept: dict[str, Part]) -> Results:
+    """Stores what a child left, and reads it back and hashes it (rule 8) before anybody is told of it.
+
+    `kept`, by local file, is what an earlier try has stored; what this one stores is added.
+    """
+    for label, file in (*files.items(), *sorted(outputs.items())):
+        if file not in kept:
+            kept[file] = _stored(site, f"{name}/{label}", pathlib.Path(file))
+    parts = {part: kept[file] for part, file in files.items()}
+    return Results(parts, [control.OutputFile(path, kept[file]) for path, file in sorted(outputs.items())])
 
 
 def _stored(site: Site, name: str, file: pathlib.Path) -> Part:
     size = file.stat().st_size
     if size <= RESULT_INLINE:
         return InlineBytes(file.read_bytes())
-    ref = site.store.put(name, size, _chunks(file))
+    ref = site.store.put(name, size, _chunks(file), limited=False)
     site.store.verify(ref, name)
     return ref
 
