@@ -56,6 +56,7 @@ class Attempt:
         self._ending: Ending | None = None
         self._interrupted: Ending | None = None  # cancelled, or the worker shuts down: what to say when the child is gone
         self._stop = False
+        self._refused = False
         self._kept: dict[str, Part] = {}  # results that are stored already, by local file
         self._outage_since_s: float | None = None
         self._again: tuple[float, Callable[[], None]] | None = None  # when to try once more, and what
@@ -281,7 +282,15 @@ class Attempt:
     def _end_when_reported(self) -> None:
         if self.phase is Phase.ENDING and self._ending is not None and self._reporter.empty:
             ending, self._ending = self._ending, None
-            self._site.outbox.put(ending(self._reporter.last_offset))
+            self._site.outbox.put(ending(self._reporter.last_offset), lambda error: self._site.post(lambda: self._on_refused(error)))
+
+    def _on_refused(self, error: errors.RecordTooLarge) -> None:
+        """The record that would end the attempt is larger than Kafka takes: a smaller one says so, or the lease runs out."""
+        if self.phase is Phase.ENDING and not self._refused:
+            self._refused = True
+            self._say(endings.refusal(self._own, error))
+        else:
+            self._over()
 
     def _over(self) -> None:
         """The log has spoken: nothing of ours matters any more."""

@@ -14,7 +14,10 @@ from kafka_jupyter.store import Lease
 from kafka_jupyter.store.source import Chunks
 from kafka_jupyter.worker.site import Site
 
-RESULT_INLINE = 8 << 10  # bytes; a result up to this size stands in Succeeded itself, which every reader of run_control reads
+# Bytes; a result up to this size stands in Succeeded itself, which every reader of run_control reads, as long as all that stands
+# there does not become more than the second figure. A callback may write a thousand files.
+RESULT_INLINE = 8 << 10
+RESULTS_INLINE = 64 << 10
 _READ = 1 << 20
 
 
@@ -81,16 +84,19 @@ def keep(site: Site, name: str, files: dict[str, str], outputs: dict[str, str], 
 
     `kept`, by local file, is what an earlier try has stored; what this one stores is added.
     """
+    room = RESULTS_INLINE - sum(part.size for part in kept.values() if isinstance(part, InlineBytes))
     for label, file in (*files.items(), *sorted(outputs.items())):
         if file not in kept:
-            kept[file] = _stored(site, f"{name}/{label}", pathlib.Path(file))
-    parts = {part: kept[file] for part, file in files.items()}
-    return Results(parts, [control.OutputFile(path, kept[file]) for path, file in sorted(outputs.items())])
+            kept[file] = part = _stored(site, f"{name}/{label}", pathlib.Path(file), min(RESULT_INLINE, room))
+            room -= part.size if isinstance(part, InlineBytes) else 0
+    return Results(
+        {part: kept[file] for part, file in files.items()}, [control.OutputFile(path, kept[file]) for path, file in sorted(outputs.items())]
+    )
 
 
-def _stored(site: Site, name: str, file: pathlib.Path) -> Part:
+def _stored(site: Site, name: str, file: pathlib.Path, inline: int) -> Part:
     size = file.stat().st_size
-    if size <= RESULT_INLINE:
+    if size <= inline:
         return InlineBytes(file.read_bytes())
     ref = site.store.put(name, size, _chunks(file), limited=False)
     site.store.verify(ref, name)
