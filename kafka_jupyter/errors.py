@@ -25,6 +25,7 @@ KafkaJupyterError
 │   ├── ArtifactAltered
 │   ├── ArtifactTooLarge
 │   └── StoreUnavailable
+│       └── StoreElsewhere
 ├── CaptureError                  raised in the cell, before anything is sent
 │   ├── CannotTravel
 │   ├── NeedsTrust
@@ -176,6 +177,10 @@ class ArtifactTooLarge(StoreError):
 
 class StoreUnavailable(StoreError):
     """The store {store} does not answer: {detail}"""
+
+
+class StoreElsewhere(StoreUnavailable):
+    """The artifact {name} lies in another store than {store}. Set KAFKA_JUPYTER_STORE as it is where it was written."""
 
 
 class CaptureError(KafkaJupyterError):

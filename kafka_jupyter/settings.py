@@ -68,7 +68,7 @@ class Settings:
     cache_dir: pathlib.Path = dataclasses.field(default_factory=lambda: platformdirs.user_cache_path(APP))  # artifacts, memory-mapped
     cache_limit: int = 8 << 30  # bytes; the least recently used artifacts go first
     store: str = "kafka:"  # or an fsspec URL: file:///shared, s3://bucket/path
-    store_limit: int = 1 << 30  # bytes of one data set in `kafka:`; a broker is no file server
+    store_limit: int = 1 << 30  # bytes of one part of a submit in `kafka:`; a broker is no file server
 
     lease_ttl_s: float = 30.0  # silence after which an attempt may be expired; heartbeats every ttl/6
     claim_grace_s: float = 0.05  # how long others wait for the worker that owns the task's partition

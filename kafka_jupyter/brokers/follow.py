@@ -96,6 +96,11 @@ class Follower:
         return self._thread is not None and self._thread.is_alive() and self._failure is None
 
     @property
+    def failure(self) -> BaseException | None:
+        """What has ended the reading: nothing will come any more."""
+        return self._failure
+
+    @property
     def trouble(self) -> str:
         """Why no records come at the moment, as the Kafka client says it; empty if all is well."""
         if self._failure is not None:

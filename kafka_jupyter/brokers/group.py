@@ -30,17 +30,19 @@ class GroupMember:
             "session_timeout_ms": 10_000,
             "heartbeat_interval_ms": 1000,
         }
-        client = confluent_kafka.Consumer(
-            self._cluster.config(
-                group_id=self._group,
-                group_protocol=self._protocol,
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                fetch_error_backoff_ms=50,
-                **(classic if self._protocol == "classic" else {}),
-            )
+        config = self._cluster.config(
+            group_id=self._group,
+            group_protocol=self._protocol,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_error_backoff_ms=50,
+            **(classic if self._protocol == "classic" else {}),
         )
-        client.subscribe(self._topics, on_assign=self._changed, on_revoke=self._changed)
+        try:
+            client = confluent_kafka.Consumer(config)
+            client.subscribe(self._topics, on_assign=self._changed, on_revoke=self._changed)
+        except KafkaException as failure:
+            raise self._cluster.translated(failure) from failure
         return client
 
     def _changed(self, _client: Any, _partitions: Any) -> None:
@@ -53,8 +55,14 @@ class GroupMember:
             return set()
 
     def poll(self, timeout_s: float) -> list[Message]:
-        """Records of owned partitions; none while paused. Must be called often: a silent member loses its partitions."""
-        message = self._client.poll(timeout_s)
+        """Records of owned partitions; none while paused. Must be called often: a silent member loses its partitions.
+
+        Raises BrokerError; the member lives on.
+        """
+        try:
+            message = self._client.poll(timeout_s)
+        except KafkaException as failure:
+            raise self._cluster.translated(failure) from failure
         if message is None:
             return []
         error = message.error()
@@ -71,10 +79,13 @@ class GroupMember:
         raise self._cluster.error(error, message.topic() or "", partition=message.partition(), offset=message.offset())
 
     def pause(self, paused: bool) -> None:
-        """A busy worker stays in the group but takes no records."""
-        assignment = self._client.assignment()
-        if assignment:
-            (self._client.pause if paused else self._client.resume)(assignment)
+        """A busy worker stays in the group but takes no records. Raises BrokerError, for example while a rebalance is under way."""
+        try:
+            assignment = self._client.assignment()
+            if assignment:
+                (self._client.pause if paused else self._client.resume)(assignment)
+        except KafkaException as failure:
+            raise self._cluster.translated(failure) from failure
 
     def commit(self, offsets: Mapping[Partition, int]) -> None:
         """Commits in the background; a lost commit only makes the lag look larger."""

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import threading
 import time
+from collections.abc import Callable
 
 from kafka_jupyter import errors
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.protocol import codec, control
+
+logger = logging.getLogger(__name__)
 
 RESEND_S = 0.5  # after a failed delivery; the client's own delivery timeout has passed already
 
@@ -22,6 +26,7 @@ RESEND_S = 0.5  # after a failed delivery; the client's own delivery timeout has
 class _Entry:
     record: control.Record
     due_s: float | None  # when to send (again); None while it is on its way or acked
+    refused: Callable[[errors.RecordTooLarge], None] | None
 
 
 class Outbox:
@@ -32,10 +37,13 @@ class Outbox:
         self._lock = threading.Lock()
         self._entries: dict[bytes, _Entry] = {}
 
-    def put(self, record: control.Record) -> None:
-        """Sends the record now, and again as long as it takes."""
+    def put(self, record: control.Record, refused: Callable[[errors.RecordTooLarge], None] | None = None) -> None:
+        """Sends the record now, and again as long as it takes.
+
+        One that is too large for the broker will never get there: it is dropped, and `refused` is called, on any thread.
+        """
         with self._lock:
-            self._entries.setdefault(codec.encode(record), _Entry(record, 0.0))
+            self._entries.setdefault(codec.encode(record), _Entry(record, 0.0, refused))
         self.tick()
 
     def saw(self, record: control.Record) -> None:
@@ -73,5 +81,12 @@ class Outbox:
     def _delivered(self, key: bytes, error: errors.BrokerError | None, _offset: int) -> None:
         with self._lock:
             entry = self._entries.get(key)
-            if entry is not None and error is not None:
+            if entry is None or error is None:
+                return
+            if not isinstance(error, errors.RecordTooLarge):
                 entry.due_s = time.monotonic() + RESEND_S
+                return
+            del self._entries[key]
+        logger.error("%s of %s is given up: %s", type(entry.record).__name__, entry.record.run_id, error)
+        if entry.refused is not None:
+            entry.refused(error)

@@ -63,7 +63,7 @@ class Producer:
                 if error is None and offset < 0:
                     on_delivery(errors.DeliveryInferred(servers=self.servers, topic=topic), offset)
                 else:
-                    on_delivery(self._delivery_error(error, topic), offset)
+                    on_delivery(self._delivery_error(error, topic, len(value or b"")), offset)
 
         deadline = time.monotonic() + self._timeout_s
         while True:
@@ -152,12 +152,12 @@ class Producer:
         dead.purge()
         self._retired.append(dead)
 
-    def _delivery_error(self, error: KafkaError | None, topic: str) -> errors.BrokerError | None:
+    def _delivery_error(self, error: KafkaError | None, topic: str, size: int) -> errors.BrokerError | None:
         if error is None:
             return None
         if error.code() in _UNKNOWN_OUTCOME:
             return errors.DeliveryUnknown(servers=self.servers, topic=topic, detail=error.str())
-        return self._cluster.error(error, topic)
+        return self._cluster.error(error, topic, size=size)
 
 
 def _is_fatal(failure: KafkaException) -> bool:

@@ -15,10 +15,13 @@ from typing import Any
 
 from kafka_jupyter import errors
 from kafka_jupyter.protocol import control, frames, ids
+from kafka_jupyter.protocol.parts import Part
 from kafka_jupyter.protocol.task import Task
 from kafka_jupyter.runs.lease import heartbeat_period
 from kafka_jupyter.runs.state import RunState, Wish
+from kafka_jupyter.worker import endings
 from kafka_jupyter.worker.children import Child, Exit
+from kafka_jupyter.worker.endings import Ending
 from kafka_jupyter.worker.reporter import Reporter
 from kafka_jupyter.worker.site import Site
 from kafka_jupyter.worker.transfer import Prepared, Results, keep, prepare
@@ -26,8 +29,7 @@ from kafka_jupyter.worker.transfer import Prepared, Results, keep, prepare
 logger = logging.getLogger(__name__)
 
 SETTLED_S = 5.0
-
-Ending = Callable[[int | None], control.Record]  # offset of the last row → the record that ends the attempt
+AGAIN_S = 1.0  # between two tries to bring in a task or to store results while Kafka or the store is away
 
 
 class Phase(enum.Enum):
@@ -54,6 +56,10 @@ class Attempt:
         self._ending: Ending | None = None
         self._interrupted: Ending | None = None  # cancelled, or the worker shuts down: what to say when the child is gone
         self._stop = False
+        self._refused = False
+        self._kept: dict[str, Part] = {}  # results that are stored already, by local file
+        self._outage_since_s: float | None = None
+        self._again: tuple[float, Callable[[], None]] | None = None  # when to try once more, and what
         self._training_since_s = 0.0
         self._forwarded: set[str] = set()
         self._own: dict[str, Any] = {"run_id": self.run_id, "n": self.n, "worker": site.worker_id, "nonce": self.nonce}
@@ -107,6 +113,9 @@ class Attempt:
         if self.won and now_s >= self._heartbeat_due_s:
             self._heartbeat_due_s = now_s + heartbeat_period(self._site.settings.lease_ttl_s)
             self._beat(now_s)
+        if self._again is not None and now_s >= self._again[0]:
+            (_, step), self._again = self._again, None
+            step()
         self._end_when_reported()
 
     def shut_down(self) -> None:
@@ -135,6 +144,9 @@ class Attempt:
             self._say(lambda end: control.Released(**self._own, reason="shutdown", log_end=end))
             return
         self.phase = Phase.PREPARING
+        self._prepare()
+
+    def _prepare(self) -> None:
         folder = self._site.folder / f"{self.run_id}-{self.n}-{self.nonce}"
         self._site.aside(lambda: prepare(self._site, self._place, self.run_id, folder, self._task), self._on_prepared)
 
@@ -144,9 +156,10 @@ class Attempt:
         if self.phase is not Phase.PREPARING:
             return
         if isinstance(outcome, Exception):
-            self._say(self._interrupted or self._refusal(outcome))
+            if not self._tried_again(outcome, self._prepare):
+                self._say(self._interrupted or endings.refusal(self._own, outcome))
             return
-        self._prepared, self._task = outcome, None
+        self._prepared, self._task, self._outage_since_s = outcome, None, None
         if self._interrupted is not None:
             self._say(self._interrupted)
             return
@@ -160,18 +173,6 @@ class Attempt:
         self._child.send(frames.Job(outcome.task_json, outcome.inputs, str(outcome.folder)))
         if self._stop:
             self._child.send(frames.Stop())
-
-    def _refusal(self, failure: Exception) -> Ending:
-        """What an error before the training means for the run."""
-        text = str(failure)
-        if isinstance(failure, errors.NewerRecord):
-            return lambda end: control.Released(**self._own, reason="unfit", detail=text, log_end=end)
-        if isinstance(failure, errors.BrokerUnreachable | errors.StoreUnavailable | errors.DeliveryFailed | OSError):
-            retryable, reason = True, "store"
-        else:
-            retryable, reason = False, "refused"
-        kind = type(failure).__name__
-        return lambda end: control.Failed(**self._own, retryable=retryable, reason=reason, error=kind, message=text, log_end=end)
 
     def _send(self, frame: frames.Frame) -> None:
         if self._child is not None:
@@ -217,19 +218,24 @@ class Attempt:
                 self._clean()
             return
         if self._error is not None and self._interrupted is None:
-            self._say(self._exception(self._error))
+            self._say(endings.exception(self._own, self._error, self._reporter.place[0]))
         elif self._done is not None and exit.code == 0 and not exit.signal:  # a result that stands beats a cancel that came too late
             self.phase = Phase.STORING
-            done = self._done
-            self._site.aside(lambda: keep(self._site, self.run_id, done.files, done.outputs), self._on_kept)
+            self._keep()
         else:
-            self._say(self._interrupted or self._death(exit))
+            self._say(self._interrupted or endings.death(self._own, exit, self._reporter.place[0]))
+
+    def _keep(self) -> None:
+        done = self._done
+        assert done is not None
+        self._site.aside(lambda: keep(self._site, self.run_id, done.files, done.outputs, self._kept), self._on_kept)
 
     def _on_kept(self, outcome: Results | Exception) -> None:
         if self.phase is not Phase.STORING:
             return
         if isinstance(outcome, Exception):
-            self._say(self._interrupted or self._refusal(outcome))
+            if not self._tried_again(outcome, self._keep):
+                self._say(self._interrupted or endings.refusal(self._own, outcome))
             return
         done = self._done
         assert done is not None
@@ -245,59 +251,50 @@ class Attempt:
             )
         )
 
-    def _exception(self, error: frames.Error) -> Ending:
-        """Rule 7: an exception is final at once; that memory or a file was missing may be different the next time."""
-        return lambda end: control.Failed(
-            **self._own,
-            retryable=error.reason in ("store", "memory"),
-            reason=error.reason,
-            error=error.error,
-            message=error.message,
-            traceback=error.traceback,
-            fields=error.fields,
-            epoch=self._reporter.place[0],
-            log_end=end,
-        )
-
-    def _death(self, exit: Exit) -> Ending:
-        """A child that died without a word: tried again as rule 7 says."""
-        reason = "memory" if exit.out_of_memory else "signal"
-        message = exit.detail or (f"killed by signal {exit.signal}" if exit.signal else f"ended with exit code {exit.code}")
-        if exit.out_of_memory:
-            message = f"out of memory: {message}"
-        return lambda end: control.Failed(
-            **self._own,
-            retryable=True,
-            reason=reason,
-            error="ChildDied",
-            message=message,
-            signal=exit.signal,
-            memory=exit.memory,
-            epoch=self._reporter.place[0],
-            log_end=end,
-        )
+    def _tried_again(self, failure: Exception, step: Callable[[], None]) -> bool:
+        """Whether `step` will be done once more: an outage ends neither a training nor what was trained (rule 9)."""
+        now = time.monotonic()
+        if self._interrupted is not None or not endings.may_pass(failure, self.phase is Phase.STORING):
+            return False
+        if self._outage_since_s is None:
+            self._outage_since_s = now
+            logger.warning("attempt %d of %s waits (%s): %s", self.n, self.run_id, self.phase.name.lower(), failure)
+        if now - self._outage_since_s > self._site.settings.outage_grace_s:
+            return False
+        self._again = (now + AGAIN_S, step)
+        return True
 
     def _interrupt(self, ending: Ending) -> None:
         """Ends the child; the record follows when it is gone."""
         if self._interrupted is not None or self.phase in (Phase.ENDING, Phase.OVER):
             return
         self._interrupted = ending
+        if self._again is not None:
+            self._say(ending)
         if self._child is not None:
             self._child.terminate(self._site.settings.cancel_grace_s)
 
     def _say(self, ending: Ending) -> None:
-        self.phase = Phase.ENDING
+        self.phase, self._again = Phase.ENDING, None
         self._ending = ending
         self._end_when_reported()
 
     def _end_when_reported(self) -> None:
         if self.phase is Phase.ENDING and self._ending is not None and self._reporter.empty:
             ending, self._ending = self._ending, None
-            self._site.outbox.put(ending(self._reporter.last_offset))
+            self._site.outbox.put(ending(self._reporter.last_offset), lambda error: self._site.post(lambda: self._on_refused(error)))
+
+    def _on_refused(self, error: errors.RecordTooLarge) -> None:
+        """The record that would end the attempt is larger than Kafka takes: a smaller one says so, or the lease runs out."""
+        if self.phase is Phase.ENDING and not self._refused:
+            self._refused = True
+            self._say(endings.refusal(self._own, error))
+        else:
+            self._over()
 
     def _over(self) -> None:
         """The log has spoken: nothing of ours matters any more."""
-        self.phase = Phase.OVER
+        self.phase, self._again = Phase.OVER, None
         self._site.outbox.drop(self.run_id)
         if self._child is not None:
             self._child.terminate(0)  # `_on_exit` cleans up

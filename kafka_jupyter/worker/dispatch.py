@@ -41,6 +41,9 @@ class Dispatch:
         self._rebalanced = threading.Event()
         self._lock = threading.Lock()
         self._commits: dict[Partition, int] = {}
+        self._paused = False
+        self._trouble = ""
+        self.failure: Exception | None = None  # what has ended the thread
         self._thread = threading.Thread(target=self._run, name="kafka_jupyter-dispatch", daemon=True)
 
     def start(self) -> None:
@@ -56,35 +59,42 @@ class Dispatch:
 
     def close(self) -> None:
         self._stopping.set()
-        self._thread.join(10)
+        if self._thread.ident is not None:
+            self._thread.join(10)
 
     def _run(self) -> None:
         name = self._log.topics.name(topics.TASK)
-        member = GroupMember(self._log.cluster, f"{self._log.topics.prefix}kafka_jupyter.workers", [name], self._rebalanced.set)
-        paused = False
         try:
-            while not self._stopping.is_set():
-                if self._rebalanced.is_set():
-                    self._rebalanced.clear()
-                    self._on_owned(member.owned())
-                    member.pause(paused)
-                if self._busy.is_set() is not paused:
-                    paused = not paused
-                    member.pause(paused)
-                with self._lock:
-                    commits, self._commits = self._commits, {}
-                owned = member.owned() if commits else set()
-                member.commit({place: offset for place, offset in commits.items() if place in owned})
-                self._poll(member)
-        finally:
-            member.close()
+            member = GroupMember(self._log.cluster, f"{self._log.topics.prefix}kafka_jupyter.workers", [name], self._rebalanced.set)
+            try:
+                while not self._stopping.is_set():
+                    self._turn(member)
+            finally:
+                member.close()
+        except Exception as failure:  # noqa: BLE001  # the supervisor asks for it: a thread has no caller
+            self.failure = failure
 
-    def _poll(self, member: GroupMember) -> None:
+    def _turn(self, member: GroupMember) -> None:
         try:
+            if self._rebalanced.is_set():
+                self._rebalanced.clear()
+                self._on_owned(member.owned())
+                member.pause(self._paused)
+            if self._busy.is_set() is not self._paused:
+                member.pause(not self._paused)
+                self._paused = not self._paused
+            with self._lock:
+                commits, self._commits = self._commits, {}
+            owned = member.owned() if commits else set()
+            member.commit({place: offset for place, offset in commits.items() if place in owned})
             for message in member.poll(0.1):
                 self._on_task(self._seen(message))
+            self._trouble = ""
         except errors.BrokerError as failure:  # e.g. not authorized for the group: others of the group still dispatch
-            logger.warning("no tasks from the group: %s", failure)
+            if str(failure) != self._trouble:
+                self._trouble = str(failure)
+                logger.warning("no tasks from the group: %s", failure)
+            self._rebalanced.set()  # what is paused is not sure any more
             self._stopping.wait(1.0)
 
     def _seen(self, message: Message) -> TaskSeen:

@@ -6,17 +6,21 @@ One batch is on its way at a time: what comes meanwhile goes with the next one, 
 from __future__ import annotations
 
 import collections
+import itertools
 import time
 from collections.abc import Callable
+
+import msgspec
 
 from kafka_jupyter import errors
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.protocol.rows import LINE_LIMIT, BatchProgress, EpochEnded, LogLine, Metrics, Row, RowBatch
 
 BUFFER_LIMIT = 16 << 20  # bytes of waiting rows an attempt, roughly; beyond it running numbers and log lines are thinned
-BATCH_LIMIT = 256 << 10  # bytes of one record, roughly
+BATCH_LIMIT = 256 << 10  # bytes of one record, roughly; less where the broker takes less
 RETRY_S = 0.5
 _ROW_BYTES = 160  # of a row without its text
+_CUT = " … (cut: Kafka takes smaller records)"
 
 
 class Reporter:
@@ -30,6 +34,8 @@ class Reporter:
         self._bytes = 0
         self._flying: list[Row] = []
         self._retry_at = 0.0
+        self._batch_limit = BATCH_LIMIT
+        self._incomplete: set[int] = set()  # seq of rows that had to give metrics away
         self.last_offset: int | None = None
         self.thinned = 0
         self.place = (0, 0)  # (epoch, step) of the latest row
@@ -57,7 +63,7 @@ class Reporter:
         if self._flying or not self._waiting or now_s < self._retry_at:
             return
         size = 0
-        while self._waiting and size < BATCH_LIMIT:
+        while self._waiting and size < self._batch_limit:
             row = self._waiting.popleft()
             size += _size(row)
             self._flying.append(row)
@@ -71,14 +77,34 @@ class Reporter:
 
     def _delivered(self, error: errors.BrokerError | None, offset: int) -> None:
         now = time.monotonic()
-        if error is not None:  # unknown or failed: the same rows again, readers know them by seq
-            self._waiting.extendleft(reversed(self._flying))
-            self._bytes += sum(map(_size, self._flying))
+        if isinstance(error, errors.RecordTooLarge) and self._smaller():
+            self._put_back()
+        elif error is not None:  # unknown or failed: the same rows again, readers know them by seq
+            self._put_back()
             self._retry_at = now + RETRY_S
         else:
             self.last_offset = offset
         self._flying = []
         self.flush(now)
+
+    def _put_back(self) -> None:
+        self._waiting.extendleft(reversed(self._flying))
+        self._bytes += sum(map(_size, self._flying))
+
+    def _smaller(self) -> bool:
+        """Whether what the broker does not take can be made smaller: fewer rows in a record, then less in the row."""
+        if len(self._flying) > 1:
+            self._batch_limit = max(1, sum(map(_size, self._flying)) // 2)
+            return True
+        row = self._flying[0]
+        smaller = _cut(row)
+        if smaller is None:
+            return False
+        self._flying = [smaller]
+        if not isinstance(row, LogLine) and row.seq not in self._incomplete:
+            self._incomplete.add(row.seq)
+            self.line(f"Metrics of epoch {row.epoch} are missing here: the record was larger than Kafka takes.", "stderr")
+        return True
 
     def _next(self) -> int:
         self._seq += 1
@@ -101,6 +127,16 @@ class Reporter:
             self.thinned += len(gone)
             if self._bytes <= BUFFER_LIMIT:
                 return
+
+
+def _cut(row: Row) -> Row | None:
+    """Half of the text or of the metrics, the first half; None where nothing is left to be cut."""
+    if isinstance(row, LogLine):
+        left = max(0, len(row.text) // 2 - len(_CUT))
+        return None if len(row.text) <= len(_CUT) else msgspec.structs.replace(row, text=row.text[:left] + _CUT)
+    if not row.metrics:
+        return None
+    return msgspec.structs.replace(row, metrics=dict(itertools.islice(row.metrics.items(), len(row.metrics) // 2)))
 
 
 def _size(row: Row) -> int:

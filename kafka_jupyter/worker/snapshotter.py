@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 
 import msgspec
 
@@ -24,13 +23,15 @@ AFTER_RECORDS = 200  # of one partition; fewer are read faster than a snapshot i
 
 class Snapshotter:
     """Used by the supervisor's loop only. For each partition: snapshots of all runs that changed since the last mark, and when
-    the last of them is acked, the mark."""
+    all of them are acked, the mark. If one fails there is no mark, and the next round tries again: a mark without it would make
+    new readers skip what that run has done."""
 
     def __init__(self, log: Log, follower: Follower, worker_id: str) -> None:
         self._log, self._follower, self._worker_id = log, follower, worker_id
         self._changed: dict[int, dict[str, RunState]] = {}
         self._upto: dict[int, int] = {}
         self._marked: dict[int, int] = {}
+        self._writing: dict[int, _Round] = {}
         self._next_s = 0.0
 
     def saw(self, change: Change) -> None:
@@ -39,6 +40,10 @@ class Snapshotter:
             self._upto[change.partition] = change.offset
 
     def tick(self, now_s: float) -> None:
+        for partition, written in list(self._writing.items()):
+            if written.over:
+                del self._writing[partition]
+                self._finish(partition, written)
         if now_s < self._next_s:
             return
         self._next_s = now_s + PERIOD_S
@@ -48,33 +53,42 @@ class Snapshotter:
             changed = self._changed.get(partition, {})
             if any(state.newer for state in changed.values()):
                 continue  # a reader that started behind a record of a newer version would not know that the run has one
-            if upto - marked >= AFTER_RECORDS and choose.rank(f"mark/{partition}", self._worker_id, live) == 0:
-                self._marked[partition] = upto
-                self._write(partition, self._changed.pop(partition, {}), upto)
+            due = upto - marked >= AFTER_RECORDS and partition not in self._writing
+            if due and choose.rank(f"mark/{partition}", self._worker_id, live) == 0:
+                self._writing[partition] = written = _Round(upto, self._changed.pop(partition, {}))
+                for state in written.states.values():
+                    self._send(snapshots.Snapshot(partition, state), written.delivered)
 
-    def _write(self, partition: int, states: dict[str, RunState], upto: int) -> None:
-        """A failed delivery leaves the mark where it is: readers start earlier, that is all."""
-        acks = _Countdown(len(states), lambda: self._send(snapshots.Mark(partition, upto), None))
-        for state in states.values():
-            self._send(snapshots.Snapshot(partition, state), acks.delivered)
+    def _finish(self, partition: int, written: _Round) -> None:
+        if written.error is None:
+            self._marked[partition] = written.upto
+            self._send(snapshots.Mark(partition, written.upto), None)  # if it is lost, readers start earlier, that is all
+        else:
+            logger.warning("no mark for partition %d of run_control: %s", partition, written.error)
+            self._changed[partition] = written.states | self._changed.get(partition, {})
 
     def _send(self, record: snapshots.Snapshot | snapshots.Mark, on_delivery: Delivered | None) -> None:
         try:
             self._log.send(topics.RUN_STATE, snapshots.key_of(record), msgspec.json.encode(record), on_delivery)
         except errors.BrokerError as failure:
-            logger.debug("snapshot not sent: %s", failure)
+            if on_delivery is not None:
+                on_delivery(failure, -1)
 
 
-class _Countdown:
-    """Calls `then` when `count` deliveries have succeeded."""
+class _Round:
+    """Snapshots on their way. `delivered` is called on the producer's thread."""
 
-    def __init__(self, count: int, then: Callable[[], None]) -> None:
-        self._left, self._then, self._lock = count, then, threading.Lock()
+    def __init__(self, upto: int, states: dict[str, RunState]) -> None:
+        self.upto, self.states = upto, states
+        self.error: errors.BrokerError | None = None
+        self._left, self._lock = len(states), threading.Lock()
+
+    @property
+    def over(self) -> bool:
+        with self._lock:
+            return self._left == 0
 
     def delivered(self, error: errors.BrokerError | None, _offset: int) -> None:
-        if error is None:
-            with self._lock:
-                self._left -= 1
-                done = self._left == 0
-            if done:
-                self._then()
+        with self._lock:
+            self.error = self.error or error
+            self._left -= 1

@@ -7,6 +7,8 @@ children's reader, the pool, the producer's delivery reports. Each posts a calla
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import functools
 import logging
 import queue
 import secrets
@@ -49,6 +51,7 @@ logger = logging.getLogger(__name__)
 
 INFO_PERIOD_S = 5.0  # between two records of `worker_state`
 SHUTDOWN_S = 10.0  # a shutdown waits so long for its records to be read back
+MISSING_S = 3.0  # a topic that is gone for longer does not come back as it was
 RECENT_TASKS = 8  # kept in memory, at most 512 KiB each
 ORPHAN_AGE_MS = topics.DAY_MS  # an older task that has no control records left is history, not work
 
@@ -70,6 +73,7 @@ class Supervisor:
         self._commits = CommitTracker()
         self._stopping = False
         self._stop_deadline_s = 0.0
+        self._announced = False
         self._info_due_s = 0.0
         self._next_claim_s: float | None = None
         self._waiting_changed = True
@@ -79,34 +83,57 @@ class Supervisor:
     # --- life
 
     def run(self) -> None:
-        """Works until stopped. Raises BrokerError when there is no Kafka to begin with."""
-        children = Children(name="kafka_jupyter-children")
-        log = Log.open(Cluster(self.settings))
-        follower = Follower(log, rows=False)
-        with tempfile.TemporaryDirectory(prefix="kafka_jupyter-", ignore_cleanup_errors=True) as folder:
+        """Works until stopped. Raises BrokerError when there is no Kafka to begin with, or when it can never be heard again: a worker
+        that cannot claim must not stay announced as free."""
+        with contextlib.ExitStack() as closing:
+            children = Children(name="kafka_jupyter-children")  # first: it imports Keras meanwhile
+            closing.callback(children.close)
+            log = Log.open(Cluster(self.settings))
+            closing.callback(log.close)
+            store = open_store(self.settings, log)
+            closing.callback(store.close)
+            prober = Reader(log.cluster)
+            closing.callback(prober.close)
+            folder = closing.enter_context(tempfile.TemporaryDirectory(prefix="kafka_jupyter-", ignore_cleanup_errors=True))
             pool = concurrent.futures.ThreadPoolExecutor(max(4, 2 * self._slots), "kafka_jupyter-transfer")
+            closing.callback(pool.shutdown, wait=True, cancel_futures=True)
+            follower = Follower(log, rows=False)
             self._site = Site(
-                self.settings, self.worker_id, self.host, Path(folder), log, follower, open_store(self.settings, log),
-                Outbox(log), children, Reader(log.cluster), pool, self._queue.put,
+                self.settings, self.worker_id, self.host, Path(folder), log, follower, store, Outbox(log), children, prober, pool,
+                self._queue.put,
             )  # fmt: skip
             self._reaper = Reaper(log, follower, self.worker_id, self.settings.lease_ttl_s)
+            closing.callback(self._reaper.close)
+            closing.callback(follower.close)
             self._snapshotter = Snapshotter(log, follower, self.worker_id)
             self._dispatch = Dispatch(log, lambda seen: self._queue.put(lambda: self._on_task(seen)), self._on_owned)
-            prober = threading.Thread(target=self._probe, name="kafka_jupyter-prober", daemon=True)
-            try:
-                self._equipment = children.equipment()
-                if self._equipment.unfit:
-                    logger.error("this worker cannot train: %s", self._equipment.unfit)
-                follower.subscribe(lambda change: self._queue.put(lambda: self._on_change(change)))
-                follower.start()
-                self._announce(time.monotonic())
-                self._dispatch.start()
-                prober.start()
-                logger.info("worker %s is ready: %d slot(s), %s", self.worker_id, self._slots, self._equipment.versions)
-                self._loop()
-            finally:
-                self._stopping = True
-                self._close(log, follower, pool)
+            closing.callback(self._leave)
+            self._begin()
+            self._loop()
+
+    def _begin(self) -> None:
+        logger.info("worker %s loads Keras", self.worker_id)
+        self._equipment = self._site.children.equipment()
+        if self._equipment.unfit:
+            logger.error("this worker cannot train: %s", self._equipment.unfit)
+        self._site.follower.subscribe(lambda change: self._queue.put(lambda: self._on_change(change)))
+        self._site.follower.start()
+        self._announce(time.monotonic())
+        self._announced = True
+        self._dispatch.start()
+        threading.Thread(target=self._probe, name="kafka_jupyter-prober", daemon=True).start()
+        logger.info("worker %s is ready: %d slot(s), %s", self.worker_id, self._slots, self._equipment.versions)
+
+    def _leave(self) -> None:
+        """Nobody offers this worker anything any more, and no child is left."""
+        self._stopping = True
+        self._dispatch.close()
+        self._site.children.close()
+        try:
+            if self._announced:
+                self._site.log.bury_worker(self.worker_id)
+        except errors.BrokerError as failure:
+            logger.warning("no goodbye to Kafka: %s", failure)
 
     def stop(self) -> None:
         """Stops claiming, ends what runs with Released, says goodbye. From any thread; a signal handler may call it."""
@@ -118,20 +145,6 @@ class Supervisor:
             self._stop_deadline_s = time.monotonic() + SHUTDOWN_S
             for attempt in self._attempts.values():
                 attempt.shut_down()
-
-    def _close(self, log: Log, follower: Follower, pool: concurrent.futures.ThreadPoolExecutor) -> None:
-        self._dispatch.close()
-        self._site.children.close()
-        try:
-            log.bury_worker(self.worker_id)
-        except errors.BrokerError as failure:
-            logger.warning("no goodbye to Kafka: %s", failure)
-        follower.close()
-        self._reaper.close()
-        pool.shutdown(wait=True, cancel_futures=True)
-        self._site.store.close()
-        self._site.prober.close()
-        log.close()
 
     # --- the loop
 
@@ -151,6 +164,7 @@ class Supervisor:
         return tick if self._next_claim_s is None else min(tick, max(0.0, self._next_claim_s - now_s))
 
     def _tick(self, now_s: float) -> None:
+        self._check()
         for attempt in list(self._attempts.values()):
             attempt.tick(now_s)
             if attempt.finished:
@@ -171,6 +185,12 @@ class Supervisor:
         self._dispatch.commit(self._commits.due())
         if now_s >= self._info_due_s:
             self._announce(now_s)
+
+    def _check(self) -> None:
+        """Raises what has ended the threads that hear of runs."""
+        failure = self._site.follower.failure or self._dispatch.failure
+        if failure is not None:
+            raise failure
 
     def _free(self) -> int:
         """Claims in flight count as used."""
@@ -241,15 +261,24 @@ class Supervisor:
         """Asks for the end of each partition of run_control, so that the reaper knows what it does not know."""
         period = heartbeat_period(self.settings.lease_ttl_s) / 2
         places = self._site.log.topics.all_places(topics.RUN_CONTROL)
+        missing_since_s: float | None = None
         while not self._stopping:
             asked = time.monotonic()
             try:
                 ends = {place[1]: self._site.prober.bounds(place, period)[1] for place in places}
+            except errors.TopicMissing as missing:  # our reader would never be told
+                missing_since_s = missing_since_s or asked
+                if asked - missing_since_s > MISSING_S:
+                    self._queue.put(functools.partial(self._give_up, missing))
             except errors.BrokerError as failure:
                 logger.debug("no end offsets: %s", failure)
             else:
+                missing_since_s = None
                 self._queue.put(lambda ends=ends, asked=asked: self._on_ends(ends, asked))  # type: ignore[misc]
             time.sleep(max(0.0, period - (time.monotonic() - asked)))
+
+    def _give_up(self, failure: errors.BrokerError) -> None:
+        raise failure
 
     def _on_ends(self, ends: dict[int, int], asked_s: float) -> None:
         self._last_contact_s = asked_s
@@ -298,7 +327,9 @@ class Supervisor:
 
 
 def main(settings: Settings, slots: int = 1, name: str = "") -> None:
-    """A worker in the foreground, until SIGTERM or Ctrl-C."""
+    """A worker in the foreground, until SIGTERM or Ctrl-C. What it does goes to stderr."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("kafka_jupyter").setLevel(logging.INFO)
     supervisor = Supervisor(resolve(settings), slots, name)
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:

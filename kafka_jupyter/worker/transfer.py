@@ -14,7 +14,10 @@ from kafka_jupyter.store import Lease
 from kafka_jupyter.store.source import Chunks
 from kafka_jupyter.worker.site import Site
 
-RESULT_INLINE = 8 << 10  # bytes; a result up to this size stands in Succeeded itself, which every reader of run_control reads
+# Bytes; a result up to this size stands in Succeeded itself, which every reader of run_control reads, as long as all that stands
+# there does not become more than the second figure. A callback may write a thousand files.
+RESULT_INLINE = 8 << 10
+RESULTS_INLINE = 64 << 10
 _READ = 1 << 20
 
 
@@ -76,18 +79,26 @@ class Results:
     files: list[control.OutputFile]
 
 
-def keep(site: Site, name: str, files: dict[str, str], outputs: dict[str, str]) -> Results:
-    """Stores what a child left, and reads it back and hashes it (rule 8) before anybody is told of it."""
-    parts = {part: _stored(site, f"{name}/{part}", pathlib.Path(file)) for part, file in files.items()}
-    kept = [control.OutputFile(path, _stored(site, f"{name}/{path}", pathlib.Path(file))) for path, file in sorted(outputs.items())]
-    return Results(parts, kept)
+def keep(site: Site, name: str, files: dict[str, str], outputs: dict[str, str], kept: dict[str, Part]) -> Results:
+    """Stores what a child left, and reads it back and hashes it (rule 8) before anybody is told of it.
+
+    `kept`, by local file, is what an earlier try has stored; what this one stores is added.
+    """
+    room = RESULTS_INLINE - sum(part.size for part in kept.values() if isinstance(part, InlineBytes))
+    for label, file in (*files.items(), *sorted(outputs.items())):
+        if file not in kept:
+            kept[file] = part = _stored(site, f"{name}/{label}", pathlib.Path(file), min(RESULT_INLINE, room))
+            room -= part.size if isinstance(part, InlineBytes) else 0
+    return Results(
+        {part: kept[file] for part, file in files.items()}, [control.OutputFile(path, kept[file]) for path, file in sorted(outputs.items())]
+    )
 
 
-def _stored(site: Site, name: str, file: pathlib.Path) -> Part:
+def _stored(site: Site, name: str, file: pathlib.Path, inline: int) -> Part:
     size = file.stat().st_size
-    if size <= RESULT_INLINE:
+    if size <= inline:
         return InlineBytes(file.read_bytes())
-    ref = site.store.put(name, size, _chunks(file))
+    ref = site.store.put(name, size, _chunks(file), limited=False)
     site.store.verify(ref, name)
     return ref
 

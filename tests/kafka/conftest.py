@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
@@ -47,8 +47,8 @@ def own(settings: Settings, tmp_path: pathlib.Path) -> Iterator[Scene]:
 
 
 @contextlib.contextmanager
-def scene(settings: Settings, folder: pathlib.Path) -> Iterator[Scene]:
-    with contextlib.closing(Log.open(Cluster(settings), create=True)) as log, workers(settings, folder) as started:
+def scene(settings: Settings, folder: pathlib.Path, more_env: Mapping[str, str] | None = None) -> Iterator[Scene]:
+    with contextlib.closing(Log.open(Cluster(settings), create=True)) as log, workers(settings, folder, more_env) as started:
         made = Scene(settings, log, started)
         try:
             yield made

@@ -13,11 +13,12 @@ from kafka_jupyter import errors
 from kafka_jupyter.client import Client, TrainingRun
 from kafka_jupyter.protocol import control
 from kafka_jupyter.protocol.rows import EpochEnded
+from kafka_jupyter.runs.state import State
 from kafka_jupyter.settings import Settings
 from tests.kafka.conftest import scene
 from tests.support.breakable import BreakableKafka, breakable_kafka
-from tests.support.scene import LEASE_TTL_S, Scene
-from tests.support.training import digits, mlp, task_of
+from tests.support.scene import LEASE_TTL_S, Scene, gone
+from tests.support.training import digits, mlp, submit, task_of
 from tests.support.waiting import wait_until
 
 ENDLESS = 100_000  # epochs: a test stops such a run when it has seen enough
@@ -93,6 +94,20 @@ def test_a_training_goes_on_without_kafka_and_everything_is_caught_up(
     epochs = [row.epoch for _, row in run.rows() if isinstance(row, EpochEnded)]
     assert epochs == list(range(len(epochs)))
     assert run.card()["attempt"] == 1
+
+
+@pytest.mark.timeout(300)
+def test_a_training_that_ends_while_kafka_is_away_is_stored_when_it_is_back(kafka_of_our_own: BreakableKafka, own: Scene) -> None:
+    run = submit(own.log, "stored", epochs=60)
+    own.reached(run, 1)
+    worker, pid = own.holder(run), own.child_pid(run)
+    kafka_of_our_own.freeze()
+    wait_until(lambda: gone(pid), "the training never ended", within=SOON_S)
+    wait_until(lambda: f"attempt 1 of {run.run_id} waits (storing)" in worker.log, "it never tried to store anything", within=SOON_S)
+    kafka_of_our_own.bring_back()
+    state = own.ended(run)
+    assert (state.state, state.last_n) == (State.SUCCEEDED, 1)
+    assert [row.epoch for row in own.follower.history(run.run_id).epochs] == list(range(60))
 
 
 def test_a_submit_whose_outcome_is_unknown_names_its_id_and_the_same_cell_again_makes_no_second_run(

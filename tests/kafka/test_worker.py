@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import signal
 
@@ -27,6 +28,31 @@ def test_a_worker_trains_a_run_and_its_metrics_come_epoch_by_epoch(shared: Scene
     assert len(metrics["loss"]) == 4
     assert metrics["loss"][-1] < metrics["loss"][0]
     assert state.end.metrics["loss"] == metrics["loss"][-1]
+
+
+def test_what_a_training_prints_stands_in_the_log_as_lines(shared: Scene) -> None:
+    import keras
+
+    patient = keras.callbacks.EarlyStopping(monitor="loss", patience=1, min_delta=1e6, verbose=1)
+    run = submit(shared.log, epochs=5, callbacks=[keras.callbacks.ModelCheckpoint("best.keras", verbose=1), patient])
+    shared.ended(run)
+    lines = shared.follower.history(run.run_id).lines
+    assert [line.text for line in lines if line.text.endswith("early stopping")] == ["Epoch 2: early stopping"]
+    saved = [line for line in lines if "best.keras" in line.text]
+    assert len(saved) >= 1
+    assert {line.stream for line in saved} == {"stdout"}
+
+
+def test_a_worker_says_what_it_is(shared: Scene) -> None:
+    shared.workers_there(1)
+    (info,) = shared.follower.workers()
+    (worker,) = shared.workers.all
+    assert (info.name, info.pid, info.slots, info.unfit) == ("shared", worker.process.pid, 1, "")
+    assert info.versions["keras"] == importlib.metadata.version("keras")
+    assert info.versions["backend"] == "tensorflow"
+    assert info.versions["tensorflow"].startswith("2.")
+    assert info.device in ("cpu", "gpu")
+    assert info.memory > 1 << 30
 
 
 def test_cancel_kills_the_child_and_ends_the_run(shared: Scene) -> None:

@@ -1,0 +1,66 @@
+"""What a failure means for the run (rules 7 and 9): whether waiting helps, and which record ends the attempt. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kafka_jupyter import errors
+from kafka_jupyter.protocol import control, frames
+from kafka_jupyter.worker.children import Exit
+
+Ending = Callable[[int | None], control.Record]  # offset of the last row → the record that ends the attempt
+
+_FINAL = (errors.OffsetGone, errors.RecordTooLarge, errors.ArtifactMissing, errors.ArtifactTruncated, errors.ArtifactAltered)
+
+
+def may_pass(failure: Exception, trained: bool) -> bool:
+    """Whether the same may work in a moment, because Kafka or the store is away. What is `trained` waits for more than that: for
+    room on our own disk as well."""
+    if isinstance(failure, errors.StoreElsewhere):
+        return False
+    if trained and type(failure) is errors.StoreError:
+        return True
+    away = isinstance(failure, errors.BrokerUnreachable | errors.DeliveryFailed | errors.StoreUnavailable)
+    return away or type(failure) is errors.BrokerError  # what has no name of its own: a leader that moves, a broker that starts
+
+
+def refusal(own: dict[str, Any], failure: Exception) -> Ending:
+    """An error before or after the training: the worker's and Kafka's troubles may be others the next time, a bad task stays bad."""
+    text = str(failure)
+    if isinstance(failure, errors.NewerRecord):
+        return lambda end: control.Released(**own, reason="unfit", detail=text, log_end=end)
+    retryable = isinstance(failure, errors.BrokerError | errors.StoreError | OSError) and not isinstance(failure, _FINAL)
+    reason, kind = "store" if retryable else "refused", type(failure).__name__
+    return lambda end: control.Failed(**own, retryable=retryable, reason=reason, error=kind, message=text, log_end=end)
+
+
+def exception(own: dict[str, Any], error: frames.Error, epoch: int) -> Ending:
+    """Rule 7: an exception is final at once; that memory or a file was missing may be different the next time."""
+    return lambda end: control.Failed(
+        **own,
+        retryable=error.reason in ("store", "memory"),
+        reason=error.reason,
+        error=error.error,
+        message=error.message,
+        traceback=error.traceback,
+        fields=error.fields,
+        epoch=epoch,
+        log_end=end,
+    )
+
+
+def death(own: dict[str, Any], exit: Exit, epoch: int) -> Ending:
+    """A child that died without a word: tried again as rule 7 says."""
+    message = exit.detail or (f"killed by signal {exit.signal}" if exit.signal else f"ended with exit code {exit.code}")
+    return lambda end: control.Failed(
+        **own,
+        retryable=True,
+        reason="memory" if exit.out_of_memory else "signal",
+        error="ChildDied",
+        message=f"out of memory: {message}" if exit.out_of_memory else message,
+        signal=exit.signal,
+        memory=exit.memory,
+        epoch=epoch,
+        log_end=end,
+    )

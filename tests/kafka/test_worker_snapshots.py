@@ -1,0 +1,162 @@
+"""What workers write into run_state, by the eyes of the readers that start from it."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+from collections.abc import Iterator
+
+import pytest
+
+from kafka_jupyter.brokers.follow import Change, Follower, read_snapshots
+from kafka_jupyter.brokers.kafka import Cluster
+from kafka_jupyter.brokers.log import Log
+from kafka_jupyter.brokers.reader import Reader
+from kafka_jupyter.protocol import control, topics
+from kafka_jupyter.protocol.workers import WorkerInfo
+from kafka_jupyter.runs import choose, snapshots
+from kafka_jupyter.runs.state import RunState
+from kafka_jupyter.settings import Settings
+from kafka_jupyter.worker.snapshotter import AFTER_RECORDS, PERIOD_S, Snapshotter
+from tests.support.limits import take_at_most
+from tests.support.playing import Player
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture
+def log(settings: Settings) -> Iterator[Log]:
+    with contextlib.closing(Log.open(Cluster(settings.replace(partitions=1)), create=True)) as log:
+        yield log
+
+
+class Scribe:
+    """A worker that does nothing but snapshots, with a clock that the test turns."""
+
+    def __init__(self, log: Log, worker_id: str = "box-1") -> None:
+        self.follower = Follower(log, rows=False)
+        self._log, self._now_s = log, 0.0
+        self._snapshotter = Snapshotter(log, self.follower, worker_id)
+        self._changes: queue.SimpleQueue[Change] = queue.SimpleQueue()
+        self.follower.subscribe(self._changes.put)
+        self.follower.start()
+
+    def round(self) -> None:
+        """Reads all there is, lets the time for the next round come, and waits until what it then wrote is acked."""
+        place = self._log.topics.all_places(topics.RUN_CONTROL)[0]
+        with contextlib.closing(Reader(self._log.cluster)) as reader:
+            end = reader.bounds(place)[1]
+        wait_until(lambda: self.follower.position(place) >= end, "the follower stands still")
+        while not self._changes.empty():
+            self._snapshotter.saw(self._changes.get())
+        self._now_s += PERIOD_S
+        for _ in range(2):  # the snapshots, then the mark
+            self._snapshotter.tick(self._now_s)
+            assert self._log.producer.flush(10) == 0
+
+
+@contextlib.contextmanager
+def scribe(log: Log, worker_id: str = "box-1") -> Iterator[Scribe]:
+    made = Scribe(log, worker_id)
+    with contextlib.closing(made.follower):
+        yield made
+
+
+def chatter(run: Player, count: int = AFTER_RECORDS) -> None:
+    """Heartbeats of its open attempt."""
+    for step in range(count):
+        run.log.send_control(control.Heartbeat(**run.own(), step=step))
+    assert run.log.producer.flush(30) == 0
+
+
+def running(log: Log) -> Player:
+    run = Player.new(log)
+    run.submit()
+    run.claim()
+    run.start()
+    return run
+
+
+def mark(log: Log) -> int | None:
+    """The newest mark that stands in the log."""
+    with contextlib.closing(Reader(log.cluster)) as reader:
+        marks = [record.upto for record in read_snapshots(log, reader) if isinstance(record, snapshots.Mark)]
+    return marks[0] if marks else None
+
+
+def known_to_a_new_reader(log: Log, first: int) -> dict[str, RunState]:
+    """What a follower knows that starts now, which must begin to read at this offset."""
+    with contextlib.closing(Follower(log, rows=False)) as fresh:
+        fresh.start()
+        assert fresh.beginning.offsets == {0: first}
+        return {state.run_id: state for state in fresh.states()}
+
+
+def test_a_reader_that_starts_from_them_knows_what_one_knows_that_has_read_everything(log: Log) -> None:
+    with scribe(log) as writer:
+        Player.new(log).whole()
+        Player.new(log).submit()
+        run = running(log)
+        chatter(run)
+        writer.round()
+        upto = mark(log)
+        assert upto is not None
+        ended, waiting, moving = writer.follower.states()
+        assert known_to_a_new_reader(log, waiting.upto + 1) == {state.run_id: state for state in (ended, waiting, moving)}
+        run.succeed()
+        Player.new(log).whole()
+        everything = wait_until(
+            lambda: len(found := writer.follower.states()) == 4 and found[3].terminal and {state.run_id: state for state in found},
+            "the follower stands still",
+        )
+        assert known_to_a_new_reader(log, waiting.upto + 1) == everything
+
+
+def test_nothing_is_written_for_a_handful_of_records(log: Log) -> None:
+    with scribe(log) as writer:
+        chatter(running(log), AFTER_RECORDS // 2)
+        writer.round()
+        assert mark(log) is None
+
+
+def test_there_is_no_mark_while_a_snapshot_is_missing_and_the_next_round_makes_up_for_it(log: Log) -> None:
+    take_at_most(log, topics.RUN_STATE, 4000)
+    with scribe(log) as writer:
+        large = Player.new(log)
+        place = large.submit(submitted=False)
+        large.say(control.Submitted(run_id=large.run_id, task=place, notebook="n" * 8000))
+        run = running(log)
+        chatter(run)
+        writer.round()
+        assert mark(log) is None
+        chatter(run)  # the large run itself has nothing new
+        writer.round()
+        assert mark(log) is None
+        take_at_most(log, topics.RUN_STATE)
+        writer.round()
+        assert mark(log) is not None
+        first, second = writer.follower.states()
+        assert known_to_a_new_reader(log, first.upto + 1) == {first.run_id: first, second.run_id: second}
+
+
+def test_one_of_the_live_workers_writes_and_the_next_one_when_it_is_gone(log: Log) -> None:
+    names = ["box-1", "box-2"]
+    chosen, other = sorted(names, key=lambda name: choose.rank("mark/0", name, names))
+    with scribe(log, chosen) as first, scribe(log, other) as second:
+        for name in names:
+            log.send_worker(WorkerInfo(name, name, period_s=60))
+        for writer in (first, second):
+            wait_until(lambda writer=writer: len(writer.follower.workers()) == 2, "the workers never showed up")
+        run = running(log)
+        chatter(run)
+        second.round()
+        assert mark(log) is None
+        first.round()
+        before = mark(log)
+        assert before is not None
+        log.bury_worker(chosen)
+        wait_until(lambda: len(second.follower.workers()) == 1, "a buried worker stays alive")
+        chatter(run)
+        second.round()
+        after = mark(log)
+        assert after is not None
+        assert after > before
