@@ -107,7 +107,7 @@ class TopicMissing(BrokerError):
 
 
 class TopicMismatch(BrokerError):
-    """The topics at {servers} are not as kafka_jupyter needs them: {detail}. `kafka-jupyter topics init` says exactly what differs."""
+    """The topics at {servers} are not as kafka_jupyter needs them: {detail}. `kafka-jupyter topics init` says exactly what differs. Whoever operates this Kafka can change a setting (`kafka-configs --alter`); with another topic_prefix, `topics init` makes topics of your own."""
 
 
 class RecordTooLarge(BrokerError):

@@ -12,10 +12,12 @@ import sys
 import pytest
 
 from kafka_jupyter.brokers import local
+from kafka_jupyter.brokers.admin import Admin
 from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.brokers.topics import Topics
 from kafka_jupyter.errors import ArtifactMissing
+from kafka_jupyter.protocol import topics as spec
 from kafka_jupyter.settings import Settings
 from kafka_jupyter.store import open_store
 from tests.support.cli import cli
@@ -103,6 +105,27 @@ def test_topics_are_made_checked_and_differences_named(settings: Settings) -> No
     said = cli("topics", "init", "--partitions", "5", settings=settings)
     assert said.code == 1
     assert f"{settings.topic_prefix}task: partitions is 3, should be 5" in said.out
+
+
+def test_topics_init_says_exactly_what_differs_and_changes_nothing(settings: Settings, topics: Topics) -> None:
+    admin, name = Admin(Cluster(settings)), topics.name(spec.TASK_DLQ)
+    admin.delete([name])
+    wait_until(lambda: name not in admin.info().partitions, "the topic is still there")
+    admin.create([(name, 3, 1, {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime", "retention.ms": "7776000000"})])
+    wait_until(lambda: name in admin.info().partitions, "the topic is not there")
+    said = cli("topics", "init", settings=settings)
+    assert (said.code, said.out) == (1, f"{name}: cleanup.policy is compact, should be delete\n")
+    said = cli("topics", "init", "--replication", "2", "--keep-days", "7", settings=settings)
+    assert said.code == 1
+    expected = []
+    for each in spec.table():
+        expected.append(f"{topics.name(each.name)}: replication is 1, should be 2")
+        if each.name == spec.TASK_DLQ:
+            expected.append(f"{name}: cleanup.policy is compact, should be delete")
+        elif each.cleanup == "delete":
+            expected.append(f"{topics.name(each.name)}: retention.ms is 2592000000, should be 604800000")
+    assert said.out.splitlines() == expected
+    assert cli("topics", "check", settings=settings).out == f"{name}: cleanup.policy is compact, should be delete\n"
 
 
 def test_the_store_is_listed_and_artifacts_are_deleted(topics: Topics, settings: Settings) -> None:
