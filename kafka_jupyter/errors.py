@@ -103,7 +103,7 @@ class NotAuthorized(BrokerError):
 
 
 class TopicMissing(BrokerError):
-    """The topic {topic} does not exist at {servers}. `kafka-jupyter topics init` creates what is missing."""
+    """The topic {topic} does not exist at {servers}, or you may not see it. `kafka-jupyter topics init` creates what is missing."""
 
 
 class TopicMismatch(BrokerError):
