@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pathlib
+import re
 import signal
 import subprocess
 import sys
+import urllib.request
 
 import pytest
 
@@ -139,14 +142,34 @@ def test_the_store_is_listed_and_artifacts_are_deleted(topics: Topics, settings:
     assert isinstance(cli("store", "rm", listed[0]["id"], settings=settings).error, ArtifactMissing)
 
 
-def test_a_lab_is_started_beside_it_and_stopped_with_it(bare_settings: Settings) -> None:
-    env = child_environment(bare_settings)
-    with stopped_at_the_end(bare_settings):
-        done = subprocess.run([sys.executable, "-m", "kafka_jupyter.cli", "up", "--lab"], env=env, capture_output=True, text=True)
+def test_a_lab_is_started_for_each_folder_and_all_are_stopped_with_kafka(bare_settings: Settings, tmp_path: pathlib.Path) -> None:
+    env = child_environment(bare_settings, BROWSER="true")
+    books = {name: tmp_path / name / "deep" / f"{name}.ipynb" for name in ("one", "other")}
+    for name, book in books.items():
+        book.parent.mkdir(parents=True)
+        book.write_text(json.dumps({"cells": [], "metadata": {"name": name}, "nbformat": 4, "nbformat_minor": 5}))
+
+    def address(*words: str, cwd: pathlib.Path) -> str:
+        command = [sys.executable, "-m", "kafka_jupyter.cli", "up", "--workers", "0", "--lab", *words]
+        done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        assert "JupyterLab: http://localhost:" in done.stdout
-        assert "/lab?token=" in done.stdout
-        assert set(local.down(bare_settings)) == {"lab", "node-1"}
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith("JupyterLab: ")]
+        return line.removeprefix("JupyterLab: ")
+
+    def shown(link: str) -> str:
+        """The name in the notebook that the link opens."""
+        url = link.replace("/lab/tree/", "/api/contents/")
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return str(json.loads(answer.read())["content"]["metadata"]["name"])
+
+    with stopped_at_the_end(bare_settings):
+        whole = address(cwd=tmp_path / "one")
+        assert re.fullmatch(r"http://localhost:\d+/lab\?token=\w+", whole)
+        inside = address("--notebook", str(books["one"]), cwd=tmp_path)
+        assert inside == whole.replace("/lab?", "/lab/tree/deep/one.ipynb?"), "the one that shows this folder was not taken"
+        assert shown(inside) == "one"
+        assert shown(address("--notebook", str(books["other"]), cwd=tmp_path)) == "other"
+        assert set(local.down(bare_settings)) == {"lab", "lab-2", "node-1"}
 
 
 def test_settings_of_the_command_line_win_over_the_environment(kafka: local.Endpoint, settings: Settings) -> None:
