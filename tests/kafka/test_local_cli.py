@@ -35,7 +35,7 @@ pytestmark = pytest.mark.kafka
 def test_up_starts_kafka_and_a_worker_and_down_stops_them(bare_settings: Settings) -> None:
     with stopped_at_the_end(bare_settings):
         done = subprocess.run(
-            [sys.executable, "-m", "kafka_jupyter.cli", "up", "--workers", "1"],
+            [sys.executable, "-m", "kafka_jupyter.cli", "up"],
             env=child_environment(bare_settings), capture_output=True, text=True, timeout=200,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
