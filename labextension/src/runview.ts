@@ -164,7 +164,6 @@ export class RunView {
   private _renderText(unreachable: boolean): void {
     const { model } = this;
     const { run } = model;
-    const lost = model.connection === 'retrying' || !model.brokerThere;
     const offline = unreachable ? this._options.offline : '';
     const nobody = run ? '' : unreachable ? `Run ${model.runId} is not known here. ${offline}`.trim() : '';
     const newer = run?.read_only ? 'It was written by a newer kafka_jupyter: upgrade to see and steer it.' : '';
@@ -175,10 +174,10 @@ export class RunView {
     show(this._note, !!text);
     say(this._saved, this._options.saved);
     show(this._saved, !run && unreachable && !!this._options.saved);
-    say(this._link, lost && !run?.terminal ? 'reconnecting…' : '');
+    say(this._link, model.away && !run?.terminal ? 'reconnecting…' : '');
     const notes = run ? footnotes(run, model.history, model.now()) : [];
     sayAll(this._notes, 'span', [below ? told : '', ...notes, run ? offline : ''].filter(Boolean));
-    say(this._attach, this._copied ? 'copied' : `%kafka_attach ${shortId(model.runId)}`);
+    say(this._attach, this._copied || `%kafka_attach ${shortId(model.runId)}`);
     show(this._attach, !!run);
   }
 
