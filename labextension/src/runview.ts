@@ -208,7 +208,7 @@ export class RunView {
     this._result.textContent = '';
     lines.forEach((line, i) => {
       add('span', '', this._result, `${i ? ' · ' : ''}${line.name} `);
-      add('b', '', this._result, metric(line.best));
+      add(i ? 'span' : 'b', '', this._result, metric(line.best));
       add('span', '', this._result, `${i ? '' : ' ★'} @${line.bestEpoch}`);
     });
   }
@@ -228,12 +228,16 @@ export class RunView {
   }
 
   private async _copy(): Promise<void> {
-    this._copied = await copy(`%kafka_attach ${this.model.runId}`);
+    const command = `%kafka_attach ${this.model.runId}`;
+    const done = await copy(command);
+    this._copied = done ? 'copied' : `this page may not copy; type ${command}`;
     this.render();
-    setTimeout(() => {
-      this._copied = false;
-      this.render();
-    }, 1500);
+    if (done) {
+      setTimeout(() => {
+        this._copied = '';
+        this.render();
+      }, 1500);
+    }
   }
 
   private _toggle(): void {
@@ -271,7 +275,7 @@ export class RunView {
   private _attach: HTMLButtonElement;
   private _open = false;
   private _tracebackOpen = false;
-  private _copied = false;
+  private _copied = '';
   private _asked: Verb | null = null;
   private _askedIn = '';
   private _failure = '';
