@@ -30,7 +30,7 @@ demo: ready
 	$(BIN)/python scripts/demo.py
 
 lab: ready
-	$(BIN)/kafka-jupyter up --workers 1 --lab --notebook notebooks/01_quickstart.ipynb
+	$(BIN)/kafka-jupyter up --lab --notebook notebooks/01_quickstart.ipynb
 
 lint: ready
 	$(BIN)/ruff check .

@@ -104,11 +104,11 @@ class NotAuthorized(BrokerError):
 
 
 class TopicMissing(BrokerError):
-    """The topic {topic} does not exist at {servers}. `kafka-jupyter topics init` creates what is missing."""
+    """The topic {topic} does not exist at {servers}, or you may not see it. `kafka-jupyter topics init` creates what is missing."""
 
 
 class TopicMismatch(BrokerError):
-    """The topics at {servers} are not as kafka_jupyter needs them: {detail}. `kafka-jupyter topics init` says exactly what differs."""
+    """The topics at {servers} are not as kafka_jupyter needs them: {detail}. `kafka-jupyter topics init` says exactly what differs. Whoever operates this Kafka can change a setting (`kafka-configs --alter`); with another topic_prefix, `topics init` makes topics of your own."""
 
 
 class RecordTooLarge(BrokerError):

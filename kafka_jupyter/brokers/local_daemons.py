@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.parse
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
@@ -17,7 +18,7 @@ from kafka_jupyter.brokers.daemons import Daemon
 from kafka_jupyter.errors import LocalKafkaError
 from kafka_jupyter.settings import Settings, env_name
 
-LAB = "lab"
+_LAB = "lab"  # and lab-2, lab-3 of other folders
 _LAB_READY_S = 60.0
 
 
@@ -45,21 +46,31 @@ def start_workers(settings: Settings, folder: pathlib.Path, count: int) -> list[
                 command = [sys.executable, "-m", "kafka_jupyter.cli", "worker", "--name", name]
                 living[name] = _spawn(settings, folder, name, command)
                 _write(folder, living.values())
-    return [daemon for name, daemon in living.items() if name != LAB]
+    return [daemon for name, daemon in living.items() if not is_lab(name)]
+
+
+def is_lab(name: str) -> bool:
+    return name.partition("-")[0] == _LAB
 
 
 def start_lab(settings: Settings, folder: pathlib.Path, root: pathlib.Path, notebook: str = "") -> tuple[Daemon, str]:
-    """JupyterLab in the background, showing `root`; with its address (of `notebook` in it), token included. One that runs already is
-    returned."""
+    """JupyterLab in the background, showing `root`; with its address (of `notebook` in it), token included.
+
+    One that runs already is returned if it shows them: it is never stopped for another folder, its kernels are somebody's work.
+    """
+    wanted = (root / notebook).resolve()
     with daemons.locked(folder / "daemons.lock", 60, lambda: None):
         living = {daemon.name: daemon for daemon in recorded(folder) if daemon.alive}
-        if LAB not in living:
-            command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--ServerApp.root_dir={root.absolute()}"]
+        labs = [daemon for name, daemon in living.items() if is_lab(name)]
+        found = next((lab for lab in labs if wanted.is_relative_to(_server(lab)["root_dir"])), None)
+        if found is None:
+            name = next(name for name in (_LAB, *(f"{_LAB}-{i}" for i in range(2, 100))) if name not in living)
+            command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--ServerApp.root_dir={root.resolve()}"]
             if os.geteuid() == 0:  # who runs this as root, in a container, means it
                 command.append("--allow-root")
-            living[LAB] = _spawn(settings, folder, LAB, command)
+            found = living[name] = _spawn(settings, folder, name, command)
             _write(folder, living.values())
-    return living[LAB], _lab_address(living[LAB], notebook)
+    return found, _lab_address(_server(found), wanted)
 
 
 def stop_all(folder: pathlib.Path) -> list[str]:
@@ -89,8 +100,8 @@ def _write(folder: pathlib.Path, living: Iterable[Daemon]) -> None:
     daemons.write_atomically(folder / "daemons.json", msgspec.json.format(msgspec.json.encode(list(living))))
 
 
-def _lab_address(lab: Daemon, notebook: str) -> str:
-    """From the file that every Jupyter server writes when it listens."""
+def _server(lab: Daemon) -> dict[str, Any]:
+    """What every Jupyter server writes into a file when it listens. Waits for that."""
     from jupyter_core.paths import jupyter_runtime_dir
 
     file = pathlib.Path(jupyter_runtime_dir()) / f"jpserver-{lab.pid}.json"
@@ -99,6 +110,10 @@ def _lab_address(lab: Daemon, notebook: str) -> str:
         if not lab.alive or time.monotonic() > deadline:
             raise LocalKafkaError(detail=f"JupyterLab did not come up: {daemons.tail(pathlib.Path(lab.log))} (its log is {lab.log})")
         time.sleep(0.05)
-    server = msgspec.json.decode(file.read_bytes())
-    page = f"lab/tree/{urllib.parse.quote(notebook)}" if notebook else "lab"
-    return f"{server['url']}{page}?token={server['token']}"
+    server: dict[str, Any] = msgspec.json.decode(file.read_bytes())
+    return server
+
+
+def _lab_address(server: dict[str, Any], wanted: pathlib.Path) -> str:
+    path = urllib.parse.quote(wanted.relative_to(server["root_dir"]).as_posix())
+    return f"{server['url']}lab{'' if path == '.' else f'/tree/{path}'}?token={server['token']}"

@@ -13,6 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from kafka_jupyter.brokers.kafka import UNREACHABLE, Cluster, Message, Partition, message_of
 
 BEGINNING = confluent_kafka.OFFSET_BEGINNING
+_IDLE = {KafkaError._PARTITION_EOF, KafkaError.GROUP_AUTHORIZATION_FAILED}  # the client looks for its group, which we do without
 _LEADERLESS = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError._WAIT_COORD}
 
 
@@ -84,6 +85,6 @@ class Reader:
         if error.code() in UNREACHABLE or error.retriable():
             self.trouble = error.str()
             return None
-        if error.code() == KafkaError._PARTITION_EOF:
+        if error.code() in _IDLE:
             return None
         raise self._cluster.error(error, message.topic() or "", partition=message.partition(), offset=message.offset())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections.abc import Iterable
 
@@ -12,7 +13,13 @@ from kafka_jupyter.brokers.kafka import Cluster, Partition
 from kafka_jupyter.protocol import topics as spec
 from kafka_jupyter.settings import Settings
 
+logger = logging.getLogger(__name__)
+
 SETTLE_S = 10.0  # until all brokers know of a new topic
+
+# Compaction erases the order of claims and rows, retention what a result is made of, and a run's ages are append times.
+_VITAL_TOPICS = (spec.TASK, spec.RUN_CONTROL, spec.TRAINING_LOG, spec.ARTIFACT, spec.ARTIFACT_INDEX)
+_VITAL_SETTINGS = ("cleanup.policy", "message.timestamp.type")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,15 +65,16 @@ def replication_for(settings: Settings, brokers: int) -> int:
 
 
 def open_topics(cluster: Cluster, create: bool = False) -> Topics:
-    """The topics of this cluster, checked with one metadata answer (names and partition counts).
+    """The topics of this cluster, checked with two answers: names and partition counts, and settings with which records would be lost.
 
-    Raises TopicMissing (unless `create`) and TopicMismatch when the keyed topics do not all have the same partition count.
+    Raises TopicMissing (unless `create`) and TopicMismatch: not all keyed topics have the same partition count, or such a setting.
     """
     settings = cluster.settings
     admin = Admin(cluster)
     info = admin.info()
     wanted = spec.table(settings.partitions, settings.keep_days)
     missing = [t for t in wanted if settings.topic_prefix + t.name not in info.partitions]
+    _refuse_losses(cluster, admin, [t for t in wanted if t.name in _VITAL_TOPICS and t not in missing])
     if missing and create:
         _create(admin, settings, info, missing)
         info = _settled(admin, settings.topic_prefix, wanted)
@@ -78,6 +86,26 @@ def open_topics(cluster: Cluster, create: bool = False) -> Topics:
     if len(counts) != 1:
         raise errors.TopicMismatch(servers=cluster.servers, detail=f"their partition counts differ: {keyed}")
     return Topics(settings.topic_prefix, counts.pop())
+
+
+def _refuse_losses(cluster: Cluster, admin: Admin, existing: list[spec.TopicSpec]) -> None:
+    """3 to 4 ms once a process. Who may not describe settings goes on without: whoever operates such a Kafka has made the topics."""
+    prefix = cluster.settings.topic_prefix
+    try:
+        found = admin.configs((prefix + t.name for t in existing), cluster.settings.connect_timeout_s)
+    except (errors.NotAuthorized, errors.TopicMissing) as failure:  # missing: made a moment ago, and this broker has not heard of it
+        logger.info("the settings of the topics are not checked: %s", failure)
+        return
+    differences = []
+    for topic in existing:
+        is_so, wanted = found[prefix + topic.name], topic.config(1)
+        differences += [
+            Difference(prefix + topic.name, key, is_so[key], wanted[key])
+            for key in _VITAL_SETTINGS
+            if is_so.get(key, wanted[key]) != wanted[key]
+        ]
+    if differences:
+        raise errors.TopicMismatch(servers=cluster.servers, detail="; ".join(map(str, differences)))
 
 
 def init(cluster: Cluster) -> tuple[list[str], list[Difference]]:

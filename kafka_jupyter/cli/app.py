@@ -14,7 +14,7 @@ from kafka_jupyter.errors import KafkaJupyterError
 app = typer.Typer(
     name="kafka-jupyter",
     help="Trains Keras models from notebook cells on workers, over Apache Kafka.\n\n"
-    "Start here: `kafka-jupyter up --workers 1`, then `%load_ext kafka_jupyter` in a notebook.",
+    "Start here: `kafka-jupyter up`, then `%load_ext kafka_jupyter` in a notebook.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

@@ -42,7 +42,7 @@ def start(settings: Settings, brokers: int | None, workers: int, lab: bool, note
 
 
 def _workers(folder: pathlib.Path) -> list[daemons.Daemon]:
-    return [daemon for daemon in local_daemons.recorded(folder) if daemon.name != local_daemons.LAB]
+    return [daemon for daemon in local_daemons.recorded(folder) if not local_daemons.is_lab(daemon.name)]
 
 
 def _await_workers(settings: Settings, folder: pathlib.Path) -> None:

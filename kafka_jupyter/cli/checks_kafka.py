@@ -28,7 +28,7 @@ def daemons(settings: Settings) -> Iterator[Finding]:
         yield Finding(WARN, f"{node.daemon.name} of the local Kafka has ended; its log is {node.daemon.log}", "kafka-jupyter up")
     for daemon in local_daemons.recorded(local.folder_of(settings)):
         if not daemon.alive:
-            yield Finding(WARN, f"{daemon.name} has ended; its log is {daemon.log}", "kafka-jupyter up --workers 1")
+            yield Finding(WARN, f"{daemon.name} has ended; its log is {daemon.log}", "kafka-jupyter up")
 
 
 def broker(settings: Settings) -> Iterator[Finding]:
@@ -88,7 +88,7 @@ def workers(settings: Settings) -> Iterator[Finding]:
     with contextlib.closing(Client(settings)) as client:
         found = client.workers()
     if not found:
-        yield Finding(WARN, "no worker is there: runs wait", "kafka-jupyter worker, or kafka-jupyter up --workers 1")
+        yield Finding(WARN, "no worker is there: runs wait", "kafka-jupyter worker, or kafka-jupyter up")
     ours = version_of("keras")
     for info in found:
         theirs = info.versions.get("keras", "")

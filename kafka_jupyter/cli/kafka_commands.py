@@ -21,7 +21,7 @@ def up(
     brokers: Annotated[
         int | None, typer.Option(envvar=env_name("brokers"), min=1, max=9, help="How many brokers; as many as last time if not given.")
     ] = None,
-    workers: Annotated[int, typer.Option(envvar=env_name("workers"), min=0, max=64, help="Background workers to have.")] = 0,
+    workers: Annotated[int, typer.Option(envvar=env_name("workers"), min=0, max=64, help="Background workers; 0: Kafka alone.")] = 1,
     lab: Annotated[bool, typer.Option("--lab", envvar=env_name("lab"), help="Start JupyterLab too, in this folder.")] = False,
     notebook: Annotated[
         Path | None,
@@ -32,7 +32,7 @@ def up(
     ] = None,
     profile: options.Profile = None,
 ) -> None:
-    """Start the local Kafka in the background; again and again is fine.
+    """Start the local Kafka and a worker in the background; again and again is fine.
 
     It outlives this shell; `kafka-jupyter down` stops it and keeps its data. The first start fetches 45 MB, later ones need no network.
 

@@ -11,7 +11,7 @@ from jupyter_server.auth.decorator import authorized
 from jupyter_server.base.handlers import APIHandler
 from tornado import web
 
-from kafka_jupyter.errors import BrokerError, KafkaJupyterError, RunEnded, RunNotFound
+from kafka_jupyter.errors import BrokerError, KafkaJupyterError, NotYourRun, RunEnded, RunNotFound
 from kafka_jupyter.protocol import ids
 from kafka_jupyter.runs.state import State
 from kafka_jupyter.server.manager import REQUESTS, Manager, RunFilter
@@ -22,7 +22,7 @@ MANAGER = "kafka_jupyter_manager"  # in the web application's settings
 PAGE, PAGE_LIMIT = 50, 500  # runs in one answer
 FOLLOWED_LIMIT = 200  # runs that one stream may name
 REASON_LIMIT = 500  # characters
-_STATUS: tuple[tuple[type[KafkaJupyterError], int], ...] = ((RunNotFound, 404), (RunEnded, 409), (BrokerError, 503))
+_STATUS: tuple[tuple[type[KafkaJupyterError], int], ...] = ((NotYourRun, 403), (RunNotFound, 404), (RunEnded, 409), (BrokerError, 503))
 
 
 class Asked(msgspec.Struct):
@@ -30,6 +30,7 @@ class Asked(msgspec.Struct):
 
     reason: Annotated[str, msgspec.Meta(max_length=REASON_LIMIT)] = ""
     request_id: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_-]{0,64}\Z")] = ""
+    force: bool = False  # another person's run is meant
 
 
 Verb = TypeVar("Verb", bound=Callable[..., Awaitable[None]])
@@ -110,7 +111,7 @@ class RunHandler(Handler):
 
 
 class RequestHandler(Handler):
-    """The body may be empty, or `{"reason": "…", "request_id": "…"}`; the same id asked twice is one request."""
+    """The body may be empty, or `{"reason": "…", "request_id": "…", "force": true}`; the same id asked twice is one request."""
 
     _track_activity = True
 
@@ -118,7 +119,8 @@ class RequestHandler(Handler):
     async def post(self, run_id: str, kind: str) -> None:
         asked, user = _asked(self.request.body), self.current_user
         by = str(user.name or user.username)
-        made = self.manager.request(kind, _checked(run_id), asked.request_id or ids.new_request_id(), by, asked.reason)
+        request_id = asked.request_id or ids.new_request_id()
+        made = self.manager.request(kind, _checked(run_id), request_id, by, asked.reason, asked.force)
         await self.answer(made, 202)
 
 
@@ -172,7 +174,7 @@ def _asked(body: bytes) -> Asked:
     try:
         return msgspec.json.decode(body.strip() or b"{}", type=Asked)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise web.HTTPError(400, f"The body may be empty or a JSON object: reason ({REASON_LIMIT} characters), request_id") from error
+        raise web.HTTPError(400, f"It may be empty or a JSON object: reason ({REASON_LIMIT} characters), request_id, force") from error
 
 
 def routes() -> list[tuple[str, type[Handler]]]:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from kafka_jupyter.errors import BrokerUnreachable, KafkaJupyterError, RunEnded, RunNotFound
+from kafka_jupyter.errors import BrokerUnreachable, KafkaJupyterError, NotYourRun, RunEnded, RunNotFound
 from kafka_jupyter.protocol import control
 from kafka_jupyter.server.limits import Limits
 from kafka_jupyter.settings import Settings
@@ -77,12 +77,18 @@ class Manager:
         self._state(session, run_id)
         return await session.whole(run_id)
 
-    async def request(self, kind: str, run_id: str, request_id: str, by: str, reason: str) -> dict[str, Any]:
-        """Appends what a person asks for; that it is in the log says nothing yet about the run. Raises RunNotFound, RunEnded."""
+    async def request(self, kind: str, run_id: str, request_id: str, by: str, reason: str, force: bool = False) -> dict[str, Any]:
+        """Appends what a person asks for; that it is in the log says nothing yet about the run.
+
+        Raises RunNotFound, RunEnded, and NotYourRun unless `force`.
+        """
         session = await self.session()
         state = self._state(session, run_id)
         if state.terminal:
             raise RunEnded(run_id=run_id, state=str(state.state))
+        owner = state.submitted.owner if state.submitted is not None else ""
+        if owner and owner != session.settings.owner and not force:
+            raise NotYourRun("Run {run_id} belongs to {owner}. Ask with force if you mean it.", run_id=run_id, owner=owner)
         await session.append(REQUESTS[kind](run_id=run_id, request_id=request_id, by=by, reason=reason))
         return {"run_id": run_id, "request_id": request_id}
 

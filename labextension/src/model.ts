@@ -107,13 +107,18 @@ export class RunModel implements IListener {
   connection: Connection = 'idle';
   /** Does the server know the run? null: not answered yet. */
   known: boolean | null = null;
-  /** Does the server reach Kafka? While it does not, what is shown may be old. */
+  /** Does the server reach Kafka? */
   brokerThere = true;
 
   constructor(
     readonly runId: string,
     private readonly _hub: StreamHub = getHub()
   ) {}
+
+  /** Whether what is shown may be old because the way to Kafka is broken: between page and server, or behind it. */
+  get away(): boolean {
+    return this.connection === 'retrying' || !this.brokerThere;
+  }
 
   /** Connects to the page's stream. Every later change calls `changed`. */
   follow(changed: () => void): void {
@@ -153,11 +158,16 @@ export class RunModel implements IListener {
     }
   }
 
-  /** Stop or cancel. Raises with what the server said; the new state comes over the stream. */
+  /** Stop or cancel. Raises with what the server said; the new state comes over the stream. Another person's run is asked twice. */
   async ask(verb: Verb): Promise<void> {
-    const response = await this._hub.request(`runs/${encodeURIComponent(this.runId)}/${verb}`, { method: 'POST', body: '{}' });
+    const asked = { method: 'POST', body: JSON.stringify({ force: this._warned === verb }) };
+    const response = await this._hub.request(`runs/${encodeURIComponent(this.runId)}/${verb}`, asked);
     if (!response.ok) {
       const body: unknown = await response.json().catch(() => null);
+      if (isObject(body) && body.error === 'NotYourRun') {
+        this._warned = verb;
+        throw new Error(`this run belongs to ${this.run?.owner}. Click again if you mean it.`);
+      }
       throw new Error(isObject(body) && typeof body.message === 'string' ? body.message : `HTTP ${response.status}`);
     }
   }
@@ -227,6 +237,7 @@ export class RunModel implements IListener {
   private _changed: () => void = () => undefined;
   private _unsubscribe: (() => void) | null = null;
   private _timer: ReturnType<typeof setTimeout> | undefined;
+  private _warned: Verb | null = null;
   private _skew = 0;
   private _atLeast = 0;
   private _turn = 0;

@@ -164,7 +164,6 @@ export class RunView {
   private _renderText(unreachable: boolean): void {
     const { model } = this;
     const { run } = model;
-    const lost = model.connection === 'retrying' || !model.brokerThere;
     const offline = unreachable ? this._options.offline : '';
     const nobody = run ? '' : unreachable ? `Run ${model.runId} is not known here. ${offline}`.trim() : '';
     const newer = run?.read_only ? 'It was written by a newer kafka_jupyter: upgrade to see and steer it.' : '';
@@ -175,10 +174,10 @@ export class RunView {
     show(this._note, !!text);
     say(this._saved, this._options.saved);
     show(this._saved, !run && unreachable && !!this._options.saved);
-    say(this._link, lost && !run?.terminal ? 'reconnecting…' : '');
+    say(this._link, model.away && !run?.terminal ? 'reconnecting…' : '');
     const notes = run ? footnotes(run, model.history, model.now()) : [];
     sayAll(this._notes, 'span', [below ? told : '', ...notes, run ? offline : ''].filter(Boolean));
-    say(this._attach, this._copied ? 'copied' : `%kafka_attach ${shortId(model.runId)}`);
+    say(this._attach, this._copied || `%kafka_attach ${shortId(model.runId)}`);
     show(this._attach, !!run);
   }
 
@@ -209,7 +208,7 @@ export class RunView {
     this._result.textContent = '';
     lines.forEach((line, i) => {
       add('span', '', this._result, `${i ? ' · ' : ''}${line.name} `);
-      add('b', '', this._result, metric(line.best));
+      add(i ? 'span' : 'b', '', this._result, metric(line.best));
       add('span', '', this._result, `${i ? '' : ' ★'} @${line.bestEpoch}`);
     });
   }
@@ -229,12 +228,16 @@ export class RunView {
   }
 
   private async _copy(): Promise<void> {
-    this._copied = await copy(`%kafka_attach ${this.model.runId}`);
+    const command = `%kafka_attach ${this.model.runId}`;
+    const done = await copy(command);
+    this._copied = done ? 'copied' : `this page may not copy; type ${command}`;
     this.render();
-    setTimeout(() => {
-      this._copied = false;
-      this.render();
-    }, 1500);
+    if (done) {
+      setTimeout(() => {
+        this._copied = '';
+        this.render();
+      }, 1500);
+    }
   }
 
   private _toggle(): void {
@@ -272,7 +275,7 @@ export class RunView {
   private _attach: HTMLButtonElement;
   private _open = false;
   private _tracebackOpen = false;
-  private _copied = false;
+  private _copied = '';
   private _asked: Verb | null = null;
   private _askedIn = '';
   private _failure = '';

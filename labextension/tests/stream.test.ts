@@ -196,6 +196,51 @@ test('a wish that the server refuses raises with its words', { timeout: 10_000 }
   await close();
 });
 
+test("another person's run is asked to end only when the person says it twice", { timeout: 10_000 }, async () => {
+  const bodies: string[] = [];
+  const { hub, close } = await site((_, request, response) => {
+    let body = '';
+    request.on('data', chunk => (body += chunk));
+    request.on('end', () => {
+      bodies.push(body);
+      response.writeHead(body.includes('true') ? 202 : 403).end(JSON.stringify({ error: 'NotYourRun', message: 'It is of Bob.' }));
+    });
+  });
+  const model = new RunModel('a-1234', hub);
+  model.put({ ...run(1), owner: 'bob@box' });
+  await assert.rejects(model.ask('stop'), /belongs to bob@box. Click again if you mean it/);
+  await assert.rejects(model.ask('cancel'), /belongs to bob@box/);
+  await model.ask('cancel');
+  assert.deepEqual(bodies, ['{"force":false}', '{"force":false}', '{"force":true}']);
+  await close();
+});
+
+test('while Kafka or the server is away a run knows it, and when they are back too', { timeout: 10_000 }, async () => {
+  const streams: ServerResponse[] = [];
+  const { hub, close } = await site((path, _, response) => {
+    if (path === 'events') {
+      startStream(response);
+      streams.push(response);
+      event(response, String(streams.length), 'health', { reachable: true, message: '' });
+    } else {
+      response.end(JSON.stringify({ run: run(1), rows: [] }));
+    }
+  });
+  const model = new RunModel('a-1234', hub);
+  const until = followed(model);
+  await until(() => model.known === true);
+  assert.equal(model.away, false);
+  event(streams[0], '7', 'health', { reachable: false, message: 'Kafka does not answer' });
+  await until(() => model.away);
+  event(streams[0], '8', 'health', { reachable: true, message: '' });
+  await until(() => !model.away);
+  streams[0].end('retry: 10\n\n');
+  await until(() => model.away);
+  await until(() => !model.away && streams.length === 2);
+  model.dispose();
+  await close();
+});
+
 test('without a server the hub is off', { timeout: 10_000 }, async () => {
   const model = new RunModel('a-1234', new StreamHub());
   await reached(model, () => model.connection === 'off');

@@ -7,9 +7,11 @@ import filecmp
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 
 import pytest
@@ -91,3 +93,24 @@ def test_it_works_where_it_is_installed(wheel: pathlib.Path, tmp_path: pathlib.P
     assert run([sys.executable, "-c", code], tmp_path, PYTHONPATH=str(site)).startswith(str(site))
     said = run([sys.executable, "-m", "kafka_jupyter.cli", "version"], tmp_path, PYTHONPATH=str(site))
     assert said.strip() == kafka_jupyter.__version__
+
+
+def test_installing_it_enables_the_server_extension_and_the_lab_plugin(wheel: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """In a virtual environment of its own, which borrows the packages of ours but none of their Jupyter configuration."""
+    run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], tmp_path)
+    python = str(tmp_path / "venv" / "bin" / "python")
+    borrowed = {"PYTHONPATH": sysconfig.get_path("purelib"), "HOME": str(tmp_path), "JUPYTER_CONFIG_DIR": str(tmp_path / "config")}
+
+    def listed(module: str) -> str:
+        done = subprocess.run([python, "-m", module, "list"], env=os.environ | borrowed, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return re.sub(r"\x1b\[[\d;]*m", "", done.stdout + done.stderr)
+
+    assert "kafka_jupyter" not in listed("jupyter_server.extension.serverextension")
+    assert "kafka-jupyter" not in listed("jupyterlab.labextensions")
+    run([sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index", str(wheel)], tmp_path)
+    assert re.search(r"^ *kafka_jupyter +enabled$", listed("jupyter_server.extension.serverextension"), re.MULTILINE)
+    assert f"kafka_jupyter {kafka_jupyter.__version__} OK" in listed("jupyter_server.extension.serverextension")
+    assert f"kafka-jupyter v{kafka_jupyter.__version__} enabled OK (python, kafka_jupyter)" in " ".join(
+        listed("jupyterlab.labextensions").split()
+    )

@@ -120,6 +120,9 @@ class Notebook:
         self.page.locator(".jp-Notebook .jp-CodeCell .cm-content").nth(cell).click()
         self.page.keyboard.press("Control+Enter")
 
+    def run_all(self) -> None:
+        self.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+
     def save(self) -> None:
         self.page.evaluate("() => window.jupyterapp.shell.currentWidget.context.save()")
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import pathlib
 import re
+import shutil
+import signal
 
+import nbformat
 import pytest
 from playwright.sync_api import BrowserContext, Locator, expect
 
+from kafka_jupyter.brokers import local
 from kafka_jupyter.notebook.card import MIME
 from kafka_jupyter.runs.state import State
+from tests.browser.lab import ROOT
 from tests.browser.stage import LOAD, PRELUDE, Stage
 from tests.support.scene import READY_S, gone
 from tests.support.training import submit
@@ -195,4 +202,43 @@ def test_several_fits_of_a_cell_are_rows_of_one_card(stage: Stage, context: Brow
     (output,) = [data for data in stage.lab.saved("folds.ipynb")[1] if data]
     assert len(output[MIME]["runs"]) == 3
     assert output["text/plain"].count("SUCCEEDED") == 3
+    assert book.errors == []
+
+
+def test_the_quickstart_runs_through_and_its_cards_reach_their_ends(stage: Stage, context: BrowserContext) -> None:
+    file = pathlib.Path(shutil.copy(ROOT / "notebooks/01_quickstart.ipynb", stage.lab.root))
+    cells = [cell["id"] for cell in nbformat.read(file, as_version=4).cells if cell["cell_type"] == "code"]
+    book = stage.lab.open(context, "01_quickstart.ipynb")
+    book.wait_kernel()
+    book.run_all()
+    expect(book.output(cells.index("result"))).to_contain_text("test accuracy", timeout=2 * READY_MS)
+    for cell, end in {"train": "SUCCEEDED", "wide": "SUCCEEDED", "endless": "CANCELLED", "attach": "SUCCEEDED"}.items():
+        card = book.output(cells.index(cell)).locator(".kj-Card[data-source=renderer]")
+        card.scroll_into_view_if_needed()
+        expect(card.locator(".kj-chip")).to_have_text(end, timeout=READY_MS)
+    book.save()
+    saved = nbformat.read(file, as_version=4).cells
+    assert [output for cell in saved for output in cell.get("outputs", []) if output["output_type"] == "error"] == []
+    assert book.errors == []
+
+
+def test_while_kafka_is_away_the_card_says_so_and_then_goes_on(stage: Stage, context: BrowserContext, kafka: local.Endpoint) -> None:
+    run = submit(stage.scene.log, "away", epochs=100_000)
+    stage.lab.write("away.ipynb", "", outputs={0: [{MIME: {"v": 1, "runs": [{"run_id": run.run_id}]}}]})
+    book = stage.lab.open(context, "away.ipynb")
+    card = book.page.locator(".kj-Card")
+    wait_moving(card)
+    away = card.locator(".kj-reconnecting")
+    expect(away).to_have_text("")
+    (broker,) = kafka.pids
+    os.kill(broker, signal.SIGSTOP)
+    try:
+        expect(away).to_have_text("reconnecting…", timeout=READY_MS)
+        expect(card.locator(".kj-chip")).to_have_text("RUNNING")
+    finally:
+        os.kill(broker, signal.SIGCONT)
+    expect(away).to_have_text("", timeout=READY_MS)
+    wait_moving(card)
+    card.get_by_role("button", name="Cancel", exact=True).click()
+    expect(card.locator(".kj-chip")).to_have_text("CANCELLED", timeout=READY_MS)
     assert book.errors == []

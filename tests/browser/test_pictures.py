@@ -90,7 +90,32 @@ def test_pictures_of_running_queued_failed_and_succeeded_cards_show_them_whole(
         picture = folder / f"card-{theme}.png"
         book.page.screenshot(path=picture, clip=around(cards), animations="disabled")
         assert 5 << 10 < picture.stat().st_size <= LIMIT
+    look_at_the_traceback(cards.nth(2))
+    copy_the_command(cards.nth(3), runs[3].run_id)
     assert book.errors == []
+
+
+def look_at_the_traceback(card: Locator) -> None:
+    whole = card.locator(".kj-traceback")
+    expect(whole).to_be_hidden()
+    card.get_by_role("button", name="Show the whole traceback").click()
+    expect(whole).to_contain_text("Traceback (most recent call last)")
+    card.get_by_role("button", name="Hide the traceback").click()
+    expect(whole).to_be_hidden()
+
+
+def copy_the_command(card: Locator, run_id: str) -> None:
+    """Where the page may, and where it may not: then the person is told what to type."""
+    page, command = card.page, f"%kafka_attach {run_id}"
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    button = card.get_by_role("button", name="%kafka_attach")
+    button.click()
+    expect(card.get_by_role("button", name="copied")).to_be_visible()
+    assert page.evaluate("() => navigator.clipboard.readText()") == command
+    expect(button).to_be_visible()
+    page.evaluate("() => Object.defineProperty(navigator, 'clipboard', {value: undefined})")  # as on a page without TLS
+    button.click()
+    expect(button).to_have_text(f"this page may not copy; type {command}")
 
 
 def around(cards: Locator) -> FloatRect:

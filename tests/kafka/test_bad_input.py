@@ -60,18 +60,49 @@ def test_topics_that_are_missing_are_named_with_the_command_that_makes_them(sett
     assert "`kafka-jupyter topics init`" in said
 
 
-def test_topics_of_another_shape_are_refused_because_runs_would_not_be_found(settings: Settings, topics: Topics) -> None:
-    admin = Admin(Cluster(settings))
-    name = topics.name(spec.RUN_CONTROL)
+def made_anew(settings: Settings, base: str, partitions: int, **config: str) -> str:
+    """The name of a topic as somebody else has made it."""
+    admin, name = Admin(Cluster(settings)), settings.topic_prefix + base
     admin.delete([name])
     wait_until(lambda: name not in admin.info().partitions, "the topic is still there")
-    admin.create([(name, 5, 1, {})])
-    wait_until(lambda: admin.info().partitions.get(name) == 5, "the topic is not there")
+    admin.create([(name, partitions, 1, {key.replace("_", "."): value for key, value in config.items()})])
+    wait_until(lambda: admin.info().partitions.get(name) == partitions, "the topic is not there")
+    return name
+
+
+def test_topics_of_another_shape_are_refused_because_runs_would_not_be_found(settings: Settings, topics: Topics) -> None:
+    made_anew(settings, spec.RUN_CONTROL, 5, message_timestamp_type="LogAppendTime")
     said = refused(settings, errors.TopicMismatch)
     assert settings.bootstrap_servers in said
     assert "run_control" in said
     assert "`kafka-jupyter topics init` says exactly what differs" in said
     assert "partitions is 5, should be 3" in cli("topics", "init", settings=settings).out
+
+
+@pytest.mark.parametrize(
+    ("base", "found", "differs"),
+    [
+        (spec.TASK, "compact", "cleanup.policy is compact, should be delete"),
+        (spec.RUN_CONTROL, "compact,delete", "cleanup.policy is compact,delete, should be delete"),
+        (spec.TRAINING_LOG, "compact", "cleanup.policy is compact, should be delete"),
+        (spec.ARTIFACT, "delete", "cleanup.policy is delete, should be compact"),
+    ],
+)
+def test_topics_that_would_lose_records_are_refused(settings: Settings, topics: Topics, base: str, found: str, differs: str) -> None:
+    name = made_anew(settings, base, 3, cleanup_policy=found, message_timestamp_type="LogAppendTime")
+    said = refused(settings, errors.TopicMismatch)
+    assert f"The topics at {settings.bootstrap_servers} are not as kafka_jupyter needs them: {name}: {differs}. " in said
+    assert "`kafka-configs --alter`" in said
+    assert "another topic_prefix" in said
+
+
+def test_topics_with_the_clients_times_are_refused_and_all_differences_named(settings: Settings, topics: Topics) -> None:
+    task = made_anew(settings, spec.TASK, 3, cleanup_policy="delete", message_timestamp_type="CreateTime")
+    log = made_anew(settings, spec.TRAINING_LOG, 3, cleanup_policy="compact", message_timestamp_type="LogAppendTime")
+    said = refused(settings, errors.TopicMismatch)
+    first = f"{task}: message.timestamp.type is CreateTime, should be LogAppendTime"
+    second = f"{log}: cleanup.policy is compact, should be delete"
+    assert f"{first}; {second}. " in said
 
 
 def test_a_data_set_above_the_limit_is_refused_with_size_limit_and_another_store(

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import pathlib
 import random
+import re
 from collections.abc import Iterator
 
 import pytest
 
 from kafka_jupyter.brokers.follow import Follower
+from kafka_jupyter.brokers.log import LOGGED_JUNK
 from kafka_jupyter.brokers.producer import Producer
 from kafka_jupyter.client import Client, TrainingRun
-from kafka_jupyter.protocol import ids, topics
+from kafka_jupyter.protocol import control, ids, topics
 from tests.support.jupyter_server import JupyterServer, jupyter_server
 from tests.support.scene import Scene
 from tests.support.training import mlp, task_of
@@ -106,10 +108,21 @@ def test_junk_in_every_topic_is_counted_and_stops_nobody(shared: Scene, client: 
         assert least <= counted[base] <= places * per_place + 1, base
     (worker,) = shared.workers.all
     assert worker.process.poll() is None
+    assert counted[topics.RUN_CONTROL] > LOGGED_JUNK, "nothing shows that the rest is only counted"
     for log in (worker.log, server.log):
-        assert f"passed over: {shared.settings.topic_prefix}run_control[" in log
+        told_of_each_once(shared, log)
     letters = shared.letters("orders-7")
     assert letters, "a task that is none belongs into task_dlq"
+
+
+def told_of_each_once(scene: Scene, text: str) -> None:
+    """The first ones of run_control stand in this log of a process with their places, and at these places there is junk."""
+    name = scene.log.topics.name(topics.RUN_CONTROL)
+    told = [(int(partition), int(offset)) for partition, offset in re.findall(rf"passed over: {re.escape(name)}\[(\d+)\]@(\d+) ", text)]
+    assert len(told) == len(set(told)) == LOGGED_JUNK == text.count(f"passed over: {name}")
+    for partition, offset in told:
+        (message,) = scene.log.read_range((name, partition), offset, offset + 1)
+        assert not isinstance(scene.log.decode(message), control.Record)
 
 
 def test_whoever_comes_later_reads_past_the_junk(shared: Scene, client: Client) -> None:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pathlib
+import re
 import signal
 import subprocess
 import sys
+import urllib.request
 
 import pytest
 
 from kafka_jupyter.brokers import local
+from kafka_jupyter.brokers.admin import Admin
 from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.brokers.topics import Topics
 from kafka_jupyter.errors import ArtifactMissing
+from kafka_jupyter.protocol import topics as spec
 from kafka_jupyter.settings import Settings
 from kafka_jupyter.store import open_store
 from tests.support.cli import cli
@@ -30,7 +35,7 @@ pytestmark = pytest.mark.kafka
 def test_up_starts_kafka_and_a_worker_and_down_stops_them(bare_settings: Settings) -> None:
     with stopped_at_the_end(bare_settings):
         done = subprocess.run(
-            [sys.executable, "-m", "kafka_jupyter.cli", "up", "--workers", "1"],
+            [sys.executable, "-m", "kafka_jupyter.cli", "up"],
             env=child_environment(bare_settings), capture_output=True, text=True, timeout=200,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -105,6 +110,27 @@ def test_topics_are_made_checked_and_differences_named(settings: Settings) -> No
     assert f"{settings.topic_prefix}task: partitions is 3, should be 5" in said.out
 
 
+def test_topics_init_says_exactly_what_differs_and_changes_nothing(settings: Settings, topics: Topics) -> None:
+    admin, name = Admin(Cluster(settings)), topics.name(spec.TASK_DLQ)
+    admin.delete([name])
+    wait_until(lambda: name not in admin.info().partitions, "the topic is still there")
+    admin.create([(name, 3, 1, {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime", "retention.ms": "7776000000"})])
+    wait_until(lambda: name in admin.info().partitions, "the topic is not there")
+    said = cli("topics", "init", settings=settings)
+    assert (said.code, said.out) == (1, f"{name}: cleanup.policy is compact, should be delete\n")
+    said = cli("topics", "init", "--replication", "2", "--keep-days", "7", settings=settings)
+    assert said.code == 1
+    expected = []
+    for each in spec.table():
+        expected.append(f"{topics.name(each.name)}: replication is 1, should be 2")
+        if each.name == spec.TASK_DLQ:
+            expected.append(f"{name}: cleanup.policy is compact, should be delete")
+        elif each.cleanup == "delete":
+            expected.append(f"{topics.name(each.name)}: retention.ms is 2592000000, should be 604800000")
+    assert said.out.splitlines() == expected
+    assert cli("topics", "check", settings=settings).out == f"{name}: cleanup.policy is compact, should be delete\n"
+
+
 def test_the_store_is_listed_and_artifacts_are_deleted(topics: Topics, settings: Settings) -> None:
     with contextlib.closing(Log(Cluster(settings), topics)) as log, contextlib.closing(open_store(settings, log)) as store:
         store.put("weights", 5, iter([b"bytes"]))
@@ -116,14 +142,34 @@ def test_the_store_is_listed_and_artifacts_are_deleted(topics: Topics, settings:
     assert isinstance(cli("store", "rm", listed[0]["id"], settings=settings).error, ArtifactMissing)
 
 
-def test_a_lab_is_started_beside_it_and_stopped_with_it(bare_settings: Settings) -> None:
-    env = child_environment(bare_settings)
-    with stopped_at_the_end(bare_settings):
-        done = subprocess.run([sys.executable, "-m", "kafka_jupyter.cli", "up", "--lab"], env=env, capture_output=True, text=True)
+def test_a_lab_is_started_for_each_folder_and_all_are_stopped_with_kafka(bare_settings: Settings, tmp_path: pathlib.Path) -> None:
+    env = child_environment(bare_settings, BROWSER="true")
+    books = {name: tmp_path / name / "deep" / f"{name}.ipynb" for name in ("one", "other")}
+    for name, book in books.items():
+        book.parent.mkdir(parents=True)
+        book.write_text(json.dumps({"cells": [], "metadata": {"name": name}, "nbformat": 4, "nbformat_minor": 5}))
+
+    def address(*words: str, cwd: pathlib.Path) -> str:
+        command = [sys.executable, "-m", "kafka_jupyter.cli", "up", "--workers", "0", "--lab", *words]
+        done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        assert "JupyterLab: http://localhost:" in done.stdout
-        assert "/lab?token=" in done.stdout
-        assert set(local.down(bare_settings)) == {"lab", "node-1"}
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith("JupyterLab: ")]
+        return line.removeprefix("JupyterLab: ")
+
+    def shown(link: str) -> str:
+        """The name in the notebook that the link opens."""
+        url = link.replace("/lab/tree/", "/api/contents/")
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return str(json.loads(answer.read())["content"]["metadata"]["name"])
+
+    with stopped_at_the_end(bare_settings):
+        whole = address(cwd=tmp_path / "one")
+        assert re.fullmatch(r"http://localhost:\d+/lab\?token=\w+", whole)
+        inside = address("--notebook", str(books["one"]), cwd=tmp_path)
+        assert inside == whole.replace("/lab?", "/lab/tree/deep/one.ipynb?"), "the one that shows this folder was not taken"
+        assert shown(inside) == "one"
+        assert shown(address("--notebook", str(books["other"]), cwd=tmp_path)) == "other"
+        assert set(local.down(bare_settings)) == {"lab", "lab-2", "node-1"}
 
 
 def test_settings_of_the_command_line_win_over_the_environment(kafka: local.Endpoint, settings: Settings) -> None:

@@ -28,7 +28,8 @@ def log(settings: Settings) -> Iterator[Log]:
 @pytest.fixture
 def traits(settings: Settings) -> dict[str, Any]:
     """Of the extension. A test module may have its own."""
-    return {"bootstrap_servers": settings.bootstrap_servers, "topic_prefix": settings.topic_prefix, "heartbeat_s": 0.2}
+    known = {name: getattr(settings, name) for name in ("bootstrap_servers", "topic_prefix", "owner")}
+    return {**known, "heartbeat_s": 0.2}
 
 
 @pytest.fixture

@@ -107,6 +107,24 @@ async def test_the_same_request_id_sent_twice_is_one_request(server: Server, log
     assert state.known_requests == ("once",)
 
 
+@pytest.mark.parametrize("kind", ["stop", "cancel"])
+async def test_another_persons_run_is_asked_to_end_only_with_force(server: Server, log: Log, manager: Manager, kind: str) -> None:
+    player = Player.new(log, owner="bob@elsewhere")
+    player.submit()
+    player.claim()
+    player.start()
+    await known(manager, player.run_id, "RUNNING")
+    for body in (b"", b'{"force": false}'):
+        answer = await server.post(f"runs/{player.run_id}/{kind}", body=body)
+        assert (answer.status, answer.json["error"]) == (403, "NotYourRun")
+        assert answer.json["message"] == f"Run {player.run_id} belongs to bob@elsewhere. Ask with force if you mean it."
+    assert (await server.post(f"runs/{player.run_id}/{kind}", body=b'{"force": true, "request_id": "meant"}')).status == 202
+    await known(manager, player.run_id, {"stop": "STOPPING", "cancel": "CANCELLING"}[kind])
+    state = (await manager.session()).follower.state(player.run_id)
+    assert state is not None
+    assert state.known_requests == ("meant",)
+
+
 async def test_a_run_that_has_ended_cannot_be_stopped(server: Server, log: Log) -> None:
     player = Player.new(log).whole()
     answer = await server.post(f"runs/{player.run_id}/stop")
@@ -144,6 +162,7 @@ BAD_BODIES = [
     b'{"reason": 3}',
     b'{"request_id": "a b"}',
     b'{"request_id": 7}',
+    b'{"force": "yes"}',
     b"[" * 100_000,
     b'{"x": ' + b"[" * 100_000,
     b'{"reason": "\\ud800"}',

@@ -26,6 +26,7 @@ class Player:
     run_id: str
     epochs: int = 3
     name: str = "digits"
+    owner: str = "ada@test"
     worker: str = "box-1"
     n: int = 0
     nonce: str = ""
@@ -33,13 +34,13 @@ class Player:
     last_row: int | None = None
 
     @classmethod
-    def new(cls, log: Log, name: str = "digits", epochs: int = 3) -> Player:
-        return cls(log, ids.new_run_id(name), epochs, name)
+    def new(cls, log: Log, name: str = "digits", epochs: int = 3, owner: str = "ada@test") -> Player:
+        return cls(log, ids.new_run_id(name), epochs, name, owner)
 
     def submit(self, submitted: bool = True) -> control.TaskPlace:
         place = self.log.write_task(task(self.run_id, self.epochs, self.name))
         if submitted:
-            self.say(control.Submitted(run_id=self.run_id, task=place, name=self.name, owner="ada@test", epochs=self.epochs))
+            self.say(control.Submitted(run_id=self.run_id, task=place, name=self.name, owner=self.owner, epochs=self.epochs))
         self.place = place
         return place
 
