@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import pathlib
@@ -36,9 +35,9 @@ def test_callbacks_decide_elsewhere_as_they_do_here(twin: Any, tmp_path: pathlib
     away, here = make(), make()
     answer = twin.train(capture_fit(model, (), arguments(*away)), tmp_path / "away")
     history = model.fit(**arguments(*here), verbose=0).history
-    result = answer.result(timeout=100)
-    assert result["history"] == history
-    callbacks.restore_final_state(away, json.loads(json.dumps(result["final"])))
+    outcome = answer.outcome()
+    assert outcome["history"] == history
+    callbacks.restore_final_state(away, outcome["callbacks"])
     for name in ("wait", "stopped_epoch", "best", "best_epoch"):
         assert getattr(away[0], name) == getattr(here[0], name), name
     assert (away[1].best, away[1].wait, away[1].cooldown_counter) == (here[1].best, here[1].wait, here[1].cooldown_counter)
@@ -60,8 +59,8 @@ def test_the_files_of_callbacks_come_back_under_the_paths_given(twin: Any, tmp_p
         keras.callbacks.BackupAndRestore(str(here / "backup")),
     ]
     model = cases.classified(cases.mlp())
-    result = twin.train(capture_fit(model, (), arguments(*made)), tmp_path / "away").result(timeout=100)
-    found = {os.path.relpath(path, here): pathlib.Path(file) for path, file in result["outputs"].items()}
+    done = twin.train(capture_fit(model, (), arguments(*made)), tmp_path / "away").done()
+    found = {os.path.relpath(path, here): pathlib.Path(file) for path, file in done.outputs.items()}
     assert keras.saving.load_model(found["best.keras"]).count_params() == model.count_params()
     assert sum(path.startswith("all/0") and path.endswith(".weights.h5") for path in found) == 6
     lines = found["log.csv"].read_text().splitlines()
