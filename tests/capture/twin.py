@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from kafka_jupyter.models import allowlist, data, probe, rebuild, state
 from kafka_jupyter.protocol import codec, frames
@@ -44,7 +45,11 @@ def first_x(structure: dict[str, Any], leaves: list[Any]) -> Any:
 def forward(model: keras.Model, x: Any) -> np.ndarray[Any, Any]:
     """The outputs of a few rows as one array; states of stateful layers stay as they are."""
     rows = probe.fixed_rows(model) or 20
-    x = keras.tree.map_structure(lambda a: a if hasattr(a, "row_splits") else keras.ops.convert_to_tensor(np.array(a[:rows])), x)
+    x = keras.tree.map_structure(lambda a: a if _is_composite(a) else keras.ops.convert_to_tensor(np.array(a[:rows])), x)
     with keras.StatelessScope():
         found = keras.tree.flatten(model(x, training=False))
     return np.concatenate([keras.ops.convert_to_numpy(keras.ops.cast(part, "float32")).reshape(-1) for part in found])
+
+
+def _is_composite(part: Any) -> bool:
+    return isinstance(part, (tf.RaggedTensor, tf.SparseTensor))
