@@ -21,6 +21,9 @@ _DATA_CLASSES = frozenset({"__keras_tensor__", "__tensor__", "__numpy__", "__byt
 # A string under one of these keys would be opened as a file.
 _FILE_KEYS = frozenset({"vocabulary", "idf_weights", "filepath", "filename", "path", "file", "weights"})
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+# Half of a surrogate pair: JSON can spell it, but no record and no frame can carry it.
+_BROKEN = re.compile("[\ud800-\udfff]")
+_NOT_UNICODE = "it is not Unicode"
 _FIELDS = {"model": dict, "compile": dict, "globals": dict, "trainable": dict, "policies": list, "no_decay": list}
 _WAY_OUT = "Only built-in Keras objects travel as data; `--trust code` for user code comes with a later version."
 
@@ -56,6 +59,8 @@ def _walk(document: dict[str, Any]) -> None:
     while waiting:
         node, path = waiting.pop()
         if isinstance(node, str):
+            if _BROKEN.search(node):
+                raise _refused(f"the text {node[:80]!r}", _spelled(path), _NOT_UNICODE)
             if _URL.match(node):
                 raise _refused(f"the address {node[:80]!r}", _spelled(path), "nothing is fetched while a model is built")
             continue
@@ -63,6 +68,9 @@ def _walk(document: dict[str, Any]) -> None:
             continue
         inner: list[tuple[str | int, Any]] = list(node.items() if isinstance(node, dict) else enumerate(node))
         if isinstance(node, dict):
+            for key in node:
+                if _BROKEN.search(key):
+                    raise _refused(f"the name {key[:80]!r}", _spelled(path), _NOT_UNICODE)
             _check_object(node, path)
         if isinstance(node, dict) or any(isinstance(value, (dict, list)) for _, value in inner):
             nodes += 1
@@ -103,4 +111,5 @@ def _spelled(path: tuple[str | int, ...]) -> str:
 
 
 def _refused(what: str, where: str, why: str) -> CannotTravel:
+    what, where, why = (text.encode("utf-8", "backslashreplace").decode() for text in (what, where, why))
     return CannotTravel(what=what, where=where, why=why, way_out=_WAY_OUT)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import math
 import platform
 import secrets
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras.src.backend import compute_output_spec  # what `fit` builds an unbuilt model with
 from keras.src.utils.rng_utils import get_random_seed  # no public name
 
@@ -82,7 +84,7 @@ def capture_fit(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], progr
         seed=_seed(),
         dtype_policy=model.dtype_policy.name,
         check_rtol=probe.rtol(model),
-        requirements=Requirements(keras=keras.__version__, backend=keras.config.backend()),
+        requirements=_requirements(model, encoded.leaves),
         versions=versions(),
         notes=encoded.notes,
         document=document,
@@ -144,6 +146,26 @@ def _symbolic(array: Any, rows: int | None) -> keras.KerasTensor:
     shape = tuple(array.shape) if rows is None else (rows, *array.shape[1:])
     name = "string" if getattr(array.dtype, "kind", "") in ("S", "U") else array.dtype.name
     return keras.KerasTensor(shape, keras.config.floatx() if keras.backend.is_float_dtype(name) else name)
+
+
+_UNBUILT_SLOTS = 2  # of an optimizer that has not made its own yet: Adam's number
+
+
+def _requirements(model: keras.Model, leaves: list[data.Array]) -> Requirements:
+    """The backend's version is left open: what travels is Keras' own format, which is the same on each of them.
+
+    Memory is what the training needs in any case: the data once, the weights, a gradient and the optimizer's slots for those that
+    are trained. Activations are left out, because a run must not wait for memory that it would never have used.
+    """
+    trained = _bytes(model.trainable_variables)
+    optimizer = model.optimizer
+    slots = _bytes(optimizer.variables) if optimizer is not None and optimizer.built else _UNBUILT_SLOTS * trained
+    memory = sum(leaf.nbytes for leaf in leaves) + _bytes(model.variables) + trained + slots
+    return Requirements(keras=keras.__version__, backend=keras.config.backend(), memory=memory)
+
+
+def _bytes(variables: list[Any]) -> int:
+    return sum(math.prod(v.shape) * tf.as_dtype(v.dtype).size for v in variables)
 
 
 def _seed() -> int:

@@ -57,10 +57,17 @@ def _first(fields: dict[str, Any], rows: int) -> tuple[Any, Any, Any]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(element)
         return x, y, sample_weight
     x, y, weight = (
-        None if fields[field] is None else keras.tree.map_structure(lambda a: _tensor(a[:rows]), fields[field], none_is_leaf=False)
+        None if fields[field] is None else keras.tree.map_structure(lambda a: _tensor(_head(a, rows)), fields[field], none_is_leaf=False)
         for field in ("x", "y", "sample_weight")
     )
     return x, y, weight
+
+
+def _head(part: Any, rows: int) -> Any:
+    """The first rows of an array or tensor; a sparse one has no index."""
+    if isinstance(part, tf.SparseTensor):
+        return tf.sparse.slice(part, [0] * part.shape.rank, [rows, *part.shape[1:]])
+    return part[:rows]
 
 
 def _tensor(part: Any) -> Any:

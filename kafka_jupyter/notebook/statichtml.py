@@ -46,9 +46,12 @@ def _plain(state: CardState, epochs: Sequence[Row]) -> str:
     error = state.get("error")
     if error and state.get("terminal"):
         line += f"\n  {_cause(error)}: {error.get('message', '')}".rstrip(": ")
-    elif state.get("waiting") and not state.get("terminal"):
-        line += f"\n  {state['waiting']}"
-    return line
+    return "\n  ".join([line, *_notes(state)])
+
+
+def _notes(state: CardState) -> list[str]:
+    """What a run that has not ended waits for, and what it should be warned of."""
+    return [] if state.get("terminal") else [str(state[name]) for name in ("waiting", "warning") if state.get(name)]
 
 
 def _cause(error: Mapping[str, object]) -> str:
@@ -66,8 +69,7 @@ def _run(state: CardState, epochs: Sequence[Row]) -> str:
         f"<div style='height:4px;background:{_LINE}'>"
         f"<div style='height:4px;width:{100 * fraction(state, epochs):.1f}%;background:{colour}'></div></div>",
     ]
-    if state.get("waiting") and not state.get("terminal"):
-        parts.append(f"<p style='margin:6px 12px;{_FAINT}'>{_text(state['waiting'])}</p>")
+    parts += [f"<p style='margin:6px 12px;{_FAINT}'>{_text(note)}</p>" for note in _notes(state)]
     if state.get("error") and state.get("terminal"):
         parts.append(_error(state["error"]))
     if lines:

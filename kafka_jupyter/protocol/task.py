@@ -63,13 +63,13 @@ class ArraysData(msgspec.Struct, frozen=True, tag_field="kind", tag="arrays"):
 
 
 class Requirements(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a worker must have. Empty means: anything. Versions are compared as described in worker/match.py."""
+    """What a worker must have. Empty means: anything. Versions are compared as described in runs/choose.py."""
 
     keras: str = ""  # e.g. "3.15.1"
     backend: str = ""  # "tensorflow"
     backend_version: str = ""
     device: str = ""  # "" or "gpu"
-    memory: int = 0  # bytes
+    memory: int = 0  # bytes in the machine
 
 
 class Task(msgspec.Struct, frozen=True, tag_field="type", tag="task", omit_defaults=True):

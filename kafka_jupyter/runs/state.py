@@ -18,7 +18,7 @@ from kafka_jupyter.protocol.topics import DAY_MS
 from kafka_jupyter.runs.values import TERMINAL, WAITING, Attempt, Placed, RunState, Start, State, Wish
 
 __all__ = [
-    "TERMINAL", "WAITING", "Attempt", "Placed", "RunState", "Start", "State", "Wish", "apply", "mark_newer",
+    "TERMINAL", "WAITING", "Attempt", "Placed", "RunState", "Start", "State", "Wish", "apply", "mark_newer", "too_old_ms",
 ]  # fmt: skip
 
 FAILURES_IN_ROW = 3  # Failed-retryable without progress → DEAD (rule 7)
@@ -209,11 +209,14 @@ def _expired(state: RunState, placed: Placed) -> RunState | None:
 
 def _too_old(state: RunState, placed: Placed) -> RunState | None:
     """Judged by append times only, so that every reader agrees."""
+    return _end(state, State.FAILED, placed) if placed.time_ms >= too_old_ms(state) else None
+
+
+def too_old_ms(state: RunState) -> float:
+    """The append time from which a TooOld ends the run."""
     keep = state.submitted.keep_days if state.submitted else DEFAULT_KEEP_DAYS
     born = state.first_ms if state.submitted_ms is None else state.submitted_ms
-    if placed.time_ms - born < (keep - TOO_OLD_MARGIN_DAYS) * DAY_MS:
-        return None
-    return _end(state, State.FAILED, placed)
+    return born + (keep - TOO_OLD_MARGIN_DAYS) * DAY_MS
 
 
 def _dead(state: RunState, _placed: Placed) -> RunState:

@@ -11,7 +11,10 @@ import msgspec
 
 from kafka_jupyter.protocol import control, ids
 from kafka_jupyter.protocol.rows import BatchProgress, EpochEnded, LogLine, Row, RowBatch
-from kafka_jupyter.runs.state import RunState, Start, State
+from kafka_jupyter.protocol.topics import DAY_MS
+from kafka_jupyter.runs.state import RunState, Start, State, too_old_ms
+
+WARNED_DAYS = 3.0  # before a run is ended for its age, its card says so
 
 
 class RowLog:
@@ -179,6 +182,22 @@ def _plain_error(state: RunState, error: str, message: str) -> dict[str, Any]:
     return {"reason": error.lower(), "error": error, "message": message, "traceback": "", "attempt": state.last_n, "worker": ""}
 
 
+def warning_of(state: RunState, now_ms: int | None) -> str:
+    """In the last days before the run gets too old: when it will be ended, and why. Empty where there is nothing to warn of."""
+    left = None if now_ms is None or state.terminal else too_old_ms(state) - now_ms
+    if left is None or left > WARNED_DAYS * DAY_MS:
+        return ""
+    kept = "Stop it in time to keep its weights." if state.open else "A run must end before its log does."
+    return f"It will be ended {_in(left)}, because it gets older than the log is kept. {kept}"
+
+
+def _in(ms: float) -> str:
+    hours = int(ms // 3_600_000)
+    if hours >= 24:
+        return f"in {hours // 24} d {hours % 24} h"
+    return f"in {hours} h" if hours > 0 else "within the hour"
+
+
 def card_state(state: RunState, *, queue: int | None = None, waiting: str = "", now_ms: int | None = None) -> dict[str, Any]:
     """The folded state as JSON for a page (see docs/architecture.md). `queue`: 1-based place among the waiting runs."""
     submitted, end, attempt = state.submitted, state.end, state.open
@@ -207,6 +226,7 @@ def card_state(state: RunState, *, queue: int | None = None, waiting: str = "", 
         "heartbeat_ms": attempt.last_ms if attempt else None,
         "queue": queue,
         "waiting": waiting,
+        "warning": warning_of(state, now_ms),
         "error": failure_of(state),
         "ended_by": state.ended_by,
         "stopped_early": isinstance(end, control.Succeeded) and end.stopped_early,

@@ -31,6 +31,7 @@ export interface IRun {
   heartbeat_ms: number;
   queue: number;
   waiting: string;
+  warning: string; // of the end that its age will bring
   error: IRunError | null;
   ended_by: string;
   stopped_early: boolean;
@@ -77,6 +78,7 @@ export function runOf(value: unknown): IRun | null {
     heartbeat_ms: numberOf(value.heartbeat_ms),
     queue: numberOf(value.queue),
     waiting: text(value.waiting),
+    warning: text(value.warning),
     error: errorOf(value.error),
     ended_by: text(value.ended_by),
     stopped_early: value.stopped_early === true,

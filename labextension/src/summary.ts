@@ -127,7 +127,8 @@ export function note(run: IRun): string {
     CANCELLING: 'It is being ended; your weights stay as before.',
     CANCELLED: run.ended_by ? `Cancelled by ${run.ended_by}.` : ''
   };
-  return notes[run.state] ?? (run.terminal ? '' : run.waiting);
+  const told = notes[run.state] ?? (run.terminal ? '' : run.waiting);
+  return run.terminal ? told : [told, run.warning].filter(Boolean).join(' ');
 }
 
 /** The last line of a card, left to right. */

@@ -91,6 +91,9 @@ test('batches are named only where an epoch is long enough to read them', () => 
 
 test('notes and footnotes say what people ask', () => {
   assert.equal(note(run({ state: 'QUEUED', waiting: 'No worker has a GPU.' })), 'No worker has a GPU.');
+  assert.equal(note(run({ state: 'RUNNING', warning: 'It will be ended in 2 h.' })), 'It will be ended in 2 h.');
+  assert.equal(note(run({ state: 'QUEUED', waiting: 'No GPU.', warning: 'Ends soon.' })), 'No GPU. Ends soon.');
+  assert.equal(note(run({ state: 'SUCCEEDED', terminal: true, warning: 'Ends soon.' })), '');
   const notes = footnotes(run({ device: 'cpu', heartbeat_ms: 1000, attempt: 2, starts: [{ n: 2, epoch: 6, step: 0 }] }), historyOf(epoch(1, 1, 0)), 2000);
   assert.deepEqual(notes, ['worker box · cpu', 'heartbeat 1 s ago', '2.0 s per epoch', 'attempt 2, resumed at epoch 7']);
   assert.deepEqual(footnotes(run({ state: 'FAILED', terminal: true }), new History(), 0), ['worker box', 'your weights are as before']);

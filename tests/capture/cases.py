@@ -411,3 +411,91 @@ def dataset_of_ragged_strings() -> Case:
     inputs = keras.Input((None,), dtype="string", ragged=True)
     model = keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling1D()(layers.Embedding(5, 2)(lookup(inputs)))))
     return classified(model), {"x": data}
+
+
+@case
+def tuple_of_inputs() -> Case:
+    a, b = keras.Input((6,)), keras.Input((4,))
+    model = keras.Model((a, b), layers.Dense(3)(layers.Concatenate()([a, b])))
+    x = (rows(50, 6), rows(50, 4))
+    return classified(model), {"x": x, "y": labels(50), "validation_data": ((x[0][:9], x[1][:9]), labels(9))}
+
+
+@case
+def list_of_outputs_each_with_weights() -> Case:
+    x = keras.Input((6,))
+    model = keras.Model(x, [layers.Dense(3)(x), layers.Dense(2)(x)])
+    model.compile("adam", ["mse", keras.losses.Huber(delta=0.1)], loss_weights=[1.0, 0.3], metrics=[["mae"], ["mse"]])
+    weights = [np.linspace(0, 1, 50), np.linspace(2, 0, 50)]
+    return model, {"x": rows(50, 6), "y": [rows(50, 3), rows(50, 2)], "sample_weight": weights, "validation_split": 0.3}
+
+
+@case
+def dict_of_pandas_columns() -> Case:
+    frame = pd.DataFrame({"age": rows(50), "word": ["x", "y"] * 25})
+    age, word = keras.Input((1,), name="age"), keras.Input((1,), name="word", dtype="string")
+    coded = layers.Flatten()(layers.StringLookup(vocabulary=["x", "y"], output_mode="one_hot")(word))
+    model = keras.Model({"age": age, "word": word}, layers.Dense(3)(layers.Concatenate()([age, coded])))
+    return classified(model), {"x": {"age": frame["age"], "word": tf.constant(frame["word"].to_numpy()[:, None])}, "y": labels(50)}
+
+
+@case
+def strings_with_a_validation_split() -> Case:
+    return text(layers.TextVectorization(output_sequence_length=4)), {"x": tf.constant(WORDS), "y": labels(40), "validation_split": 0.25}
+
+
+@case
+def ragged_tensor() -> Case:
+    x = tf.ragged.constant([["a"], ["b", "c"], ["a", "b", "c"], ["?"]] * 8)
+    inputs = keras.Input((None,), dtype="string", ragged=True)
+    hidden = layers.Embedding(5, 2)(layers.StringLookup(vocabulary=["a", "b"])(inputs))
+    return classified(keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling1D()(hidden)))), {"x": x, "y": labels(32)}
+
+
+@case
+def sparse_tensor() -> Case:
+    x = tf.sparse.from_dense(np.maximum(rows(50, 6), 0))
+    inputs = keras.Input((6,), sparse=True)
+    return classified(keras.Model(inputs, layers.Dense(3)(inputs))), {"x": x, "y": labels(50), "batch_size": 16}
+
+
+@case
+def integers_and_booleans() -> Case:
+    x = {"whole": np.arange(100, dtype="uint8").reshape(50, 2), "flag": rows(50, 2) > 0}
+    whole, flag = keras.Input((2,), name="whole", dtype="uint8"), keras.Input((2,), name="flag", dtype="bool")
+    hidden = layers.Concatenate()([layers.Rescaling(1 / 255)(whole), ops.cast(flag, "float32")])
+    return classified(keras.Model({"whole": whole, "flag": flag}, layers.Dense(3)(hidden))), {"x": x, "y": labels(50)}
+
+
+# --- arguments together, and callbacks that change what is trained
+
+
+@case
+def class_weights_with_a_validation_split() -> Case:
+    return classified(mlp(), weighted_metrics=["accuracy"]), classes(
+        class_weight={0: 1.0, 1: 4.0, 2: 0.25}, validation_split=0.3, validation_freq=[2], validation_batch_size=5, epochs=2
+    )
+
+
+@case
+def class_weights_on_a_dataset() -> Case:
+    data = tf.data.Dataset.from_tensor_slices((rows(50, 6), labels(50))).batch(16)
+    return classified(mlp()), {"x": data, "class_weight": {0: 1.0, 1: 4.0, 2: 0.25}}
+
+
+@case
+def early_stopping_that_restores_the_best_weights() -> Case:
+    stopping = keras.callbacks.EarlyStopping(monitor="val_loss", patience=1, restore_best_weights=True)
+    return classified(mlp(), keras.optimizers.Adam(0.3)), classes(validation_split=0.3, epochs=9, callbacks=[stopping])
+
+
+@case
+def learning_rate_reduced_on_a_plateau() -> Case:
+    plateau = keras.callbacks.ReduceLROnPlateau(monitor="loss", factor=0.3, patience=1, min_delta=10.0)
+    return classified(mlp(), keras.optimizers.Adam(0.01)), classes(epochs=5, callbacks=[plateau])
+
+
+@case
+def averaged_weights_swapped_in_for_the_validation() -> Case:
+    optimizer = keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.5)
+    return classified(mlp(), optimizer), classes(validation_split=0.3, epochs=3, callbacks=[keras.callbacks.SwapEMAWeights(True)])

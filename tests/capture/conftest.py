@@ -1,63 +1,70 @@
 from __future__ import annotations
 
-import concurrent.futures
+import dataclasses
 import json
-import os
 import pathlib
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 import pytest
 
 from kafka_jupyter.models.capture import CapturedFit
-from kafka_jupyter.store import arrays
+from kafka_jupyter.protocol import frames
+from kafka_jupyter.worker.children import Children
+from tests.support.jobs import job_of
+from tests.support.watching import Watched
 
-ROOT = pathlib.Path(__file__).parents[2]
+CHECK = "check"
+
+
+@dataclasses.dataclass
+class Training:
+    """A child that trains while the caller trains its own."""
+
+    folder: pathlib.Path  # the child's own
+    watched: Watched
+
+    def done(self) -> frames.Done:
+        """What the child said when it had trained. It has ended, and ended well."""
+        ended = self.watched.exit(within=100)
+        assert (ended.code, ended.signal) == (0, 0), (self.watched.frames, self.watched.lines)
+        done = self.watched.frames[-1]
+        assert isinstance(done, frames.Done), getattr(done, "traceback", done)
+        return done
+
+    def outcome(self) -> dict[str, Any]:
+        return dict(json.loads(pathlib.Path(self.done().files["outcome"]).read_text()))
+
+    def state(self) -> pathlib.Path:
+        """The file with the trained state."""
+        return pathlib.Path(self.done().files["state"])
+
+    def loss(self) -> float:
+        """Of the first rows, as the child has computed it."""
+        self.done()
+        (answer,) = (f for f in self.watched.frames if isinstance(f, frames.AppliedFrame) and f.request_id == CHECK)
+        return float(answer.settings["worker_loss"])
 
 
 class Twin:
-    """One long-lived process for all cases: importing TensorFlow takes longer than any of them."""
+    """Children as a worker has them, one a training; the next one warms up while the last one trains."""
 
     def __init__(self) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-        script = pathlib.Path(__file__).with_name("twin.py")
-        self._process = subprocess.Popen(
-            [sys.executable, str(script)], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        self._thread = concurrent.futures.ThreadPoolExecutor(1)
+        self._children = Children(train="twin:main", name="twin")
+        self._children.keep_spare()
 
-    def train(self, captured: CapturedFit, folder: pathlib.Path) -> concurrent.futures.Future[dict[str, Any]]:
-        """Writes what travels into `folder` and has it trained there; the answer comes while the caller trains its own."""
-        folder.mkdir(parents=True)
-        (folder / "config.json").write_bytes(captured.config)
-        (folder / "state").write_bytes(captured.state)
-        for i, leaf in enumerate(captured.leaves):
-            (folder / f"leaf-{i}").write_bytes(b"".join(arrays.chunks(leaf)[1]))
-        task = {"structure": captured.structure, "leaves": len(captured.leaves), "fit": captured.fit, "callbacks": captured.callbacks}
-        (folder / "task.json").write_bytes(msgspec.json.encode(task))
-        return self._thread.submit(self._ask, folder)
-
-    def _ask(self, folder: pathlib.Path) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{folder}\n".encode())
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        assert line, f"the other process ended with {self._process.wait()}"
-        answer: dict[str, Any] = json.loads(line)
-        assert "error" not in answer, answer["error"]
-        return answer
+    def train(self, captured: CapturedFit, folder: pathlib.Path, loss: float | None = None) -> Training:
+        """Hands what travels to a child, and the notebook's `loss` of the first rows to compare with, if there is one."""
+        job = job_of(captured, folder, captured.seed)
+        watched = Watched(self._children)
+        self._children.keep_spare()
+        watched.child.send(job)
+        if loss is not None:
+            watched.child.send(frames.Apply(CHECK, {"check_loss": loss, "check_rtol": captured.check_rtol}))
+        return Training(pathlib.Path(job.folder), watched)
 
     def close(self) -> None:
-        self._thread.shutdown()
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(30)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        self._children.close()
 
 
 @pytest.fixture(scope="session")

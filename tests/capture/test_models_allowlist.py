@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 import cases
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -106,20 +107,79 @@ def test_a_long_vocabulary_is_no_reason_to_refuse(document: dict[str, Any]) -> N
     allowlist.check(json.dumps(changed).encode())
 
 
+TEXT = st.text(st.characters(), max_size=8) | st.sampled_from(["Dense", "keras.layers", "function", "http://x", "\ud800", "Lambda", "relu"])
+KEYS = st.sampled_from(["class_name", "module", "config", "registered_name", "vocabulary", "x", "__keras_tensor__", "\udfff"])
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(st.sampled_from(["class_name", "module", "config", "registered_name", "vocabulary", "x"]), inner, max_size=4)
-    ),
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
     max_leaves=12,
 )
+FUZZ = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(node=JSON)
-def test_any_json_in_the_model_is_taken_or_refused_and_never_anything_else(node: Any, document: dict[str, Any]) -> None:
+def taken_or_refused(config: bytes) -> dict[str, Any] | None:
+    """What `check` gives. A refusal is our own error, and a record or a frame can carry it; anything else fails the test."""
     try:
-        allowlist.check(json.dumps({**document, "model": {"x": node}}).encode())
+        return allowlist.check(config)
     except CannotTravel as refusal:
         assert refusal.fields["why"]  # noqa: PT017
+        str(refusal).encode()
+        return None
+
+
+def places(node: Any) -> list[tuple[Any, Any]]:
+    """Every place in a document where something else could stand: (its container, the key)."""
+    if not isinstance(node, (dict, list)):
+        return []
+    found: list[tuple[Any, Any]] = [(node, key) for key in (node if isinstance(node, dict) else range(len(node)))]
+    return found + [place for container, key in list(found) for place in places(container[key])]
+
+
+@FUZZ
+@given(node=JSON)
+def test_any_json_in_the_model_is_taken_or_refused_and_never_anything_else(node: Any, document: dict[str, Any]) -> None:
+    taken_or_refused(json.dumps({**document, "model": {"x": node}}).encode())
+
+
+@FUZZ
+@given(node=JSON, chance=st.randoms(use_true_random=False))
+def test_a_captured_model_with_anything_in_any_place_is_taken_or_refused(node: Any, chance: Any, document: dict[str, Any]) -> None:
+    changed = copy.deepcopy(document)
+    container, key = chance.choice(places(changed))
+    container[key] = node
+    taken = taken_or_refused(json.dumps(changed).encode())
+    assert taken is None or json.dumps(taken) == json.dumps(changed), "the check changes nothing"
+
+
+@FUZZ
+@given(config=st.binary(max_size=64) | JSON.map(lambda node: json.dumps(node).encode()))
+def test_any_bytes_are_refused(config: bytes) -> None:
+    assert taken_or_refused(config) is None
+
+
+@FUZZ
+@given(depth=st.integers(0, 2 * allowlist.DEPTH_LIMIT), width=st.integers(1, 3), kind=st.sampled_from([dict, list]))
+def test_nothing_deeper_than_the_limit_is_taken(depth: int, width: int, kind: type, document: dict[str, Any]) -> None:
+    node: Any = []
+    for _ in range(depth):
+        node = {str(i): node if i == 0 else 0 for i in range(width)} if kind is dict else [node] + [0] * (width - 1)
+    taken = taken_or_refused(json.dumps({**document, "model": {"x": node}}).encode())
+    assert (taken is not None) == (depth + 2 < allowlist.DEPTH_LIMIT)
+
+
+def test_a_refusal_that_quotes_half_a_character_can_still_be_told(document: dict[str, Any]) -> None:
+    changed = copy.deepcopy(document)
+    first_layer(changed)["class_name"] = "Den\ud800se"
+    with pytest.raises(CannotTravel) as raised:
+        allowlist.check(json.dumps(changed).encode())
+    assert msgspec.json.decode(msgspec.json.encode(str(raised.value))) == str(raised.value)
+    assert "Den\\ud800se" in str(raised.value)
+
+
+def test_a_name_that_is_no_unicode_is_refused_before_keras_makes_anything_of_it(document: dict[str, Any]) -> None:
+    changed = copy.deepcopy(document)
+    first_layer(changed)["config"]["name"] = "den\ud800se"
+    with pytest.raises(CannotTravel, match="not Unicode"):
+        allowlist.check(json.dumps(changed).encode())
+    first_layer(changed)["config"]["name"] = "größe_😀"
+    assert allowlist.check(json.dumps(changed).encode())

@@ -30,8 +30,7 @@ def test_a_local_fit_after_the_result_came_back_goes_on_exactly(name: str, twin:
         capture_fit(stayed, (), given)  # built as `fit` builds it
     state.load_into(stayed, None, write(captured.state, tmp_path / "start"))
     stayed.fit(**given, verbose=0)
-    answer.result(timeout=100)
-    state.load_into(mine, captured.optimizer, tmp_path / "away" / "state-trained")
+    state.load_into(mine, captured.optimizer, answer.state())
     assert state.dump(mine) == state.dump(stayed)
     assert mine.fit(**given, verbose=0).history == stayed.fit(**given, verbose=0).history
     assert state.dump(mine) == state.dump(stayed)

@@ -122,3 +122,19 @@ def test_globals_of_keras_come_back_after_a_rebuild(tmp_path: Any) -> None:
     with rebuild.keras_globals(document):
         assert (keras.config.epsilon(), keras.config.floatx()) == (1e-3, "float64")
     assert (keras.config.epsilon(), keras.config.floatx()) == (1e-7, "float32")
+
+
+@pytest.mark.parametrize(("optimizer", "slots"), [("adam", 2), ("sgd", 0)])
+def test_a_fit_needs_the_memory_of_its_data_weights_gradients_and_slots(optimizer: str, slots: int) -> None:
+    weights = 4 * (6 * 8 + 8 + 8 * 3 + 3)
+    data_bytes = 50 * 6 * 4 + 50 * 8
+    model = cases.classified(cases.mlp(), optimizer)
+    assert captured(model).requirements.memory == data_bytes + weights * (1 + 1 + 2), "nobody knows the slots yet"
+    model.fit(**cases.classes(), verbose=0)
+    counters = 4 * len([v for v in model.optimizer.variables if v.name == "learning_rate"]) + 8
+    warm = captured(model).requirements
+    assert warm.memory == data_bytes + weights * (1 + 1 + slots) + counters
+    model.trainable = False
+    frozen = cases.classified(model, keras.optimizers.Adam())
+    assert captured(frozen).requirements.memory == data_bytes + weights, "what is not trained has no gradient"
+    assert (warm.keras, warm.backend, warm.backend_version, warm.device) == (keras.__version__, "tensorflow", "", "")

@@ -1,4 +1,4 @@
-"""Each row of the table, rebuilt in another process: a difference of 0 in outputs, weights, optimizer slots, seeds and logs."""
+"""Each row of the table, trained by the child of a worker: a difference of 0 in outputs, weights, optimizer slots, seeds and logs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 import safetensors.numpy
 import twin as other
 
-from kafka_jupyter.models import data, probe, state
-from kafka_jupyter.models.capture import CapturedFit, capture_fit
+from kafka_jupyter.models import callbacks, probe, state
+from kafka_jupyter.models.capture import capture_fit
 
 Given = dict[str, Any]
 
@@ -24,26 +24,19 @@ def test_a_model_trains_elsewhere_exactly_as_it_would_here(name: str, twin: Any,
     model, given = cases.CASES[name]()
     given = {"epochs": 2, **given}
     for round_ in ("fresh", "warm"):  # the second fit goes on with a warm optimizer
-        folder = tmp_path / round_
         captured = capture_fit(model, (), {**given, "shuffle": False})
         before = state.dump(model)
-        answer = twin.train(captured, folder)
         loss = probe.first_batch_loss(model, captured.structure, captured.leaves, class_weight=given.get("class_weight"))
-        ahead = other.forward(model, first_rows(captured))
+        ahead = other.forward(model, other.first_x(captured.structure, captured.leaves))
         assert state.dump(model) == before, "looking at the model has changed it"
-        history = model.fit(**{"verbose": 0, **given, "shuffle": False}).history
-        result = answer.result(timeout=100)
-        assert loss == pytest.approx(result["loss"], rel=1e-6)
-        assert np.array_equal(ahead, np.load(folder / "forward.npy"))
+        there = twin.train(captured, tmp_path / round_, loss)
+        model.fit(**{"verbose": 0, **given, "shuffle": False})
+        assert there.loss() == pytest.approx(loss, rel=1e-6)
+        assert np.array_equal(ahead, np.load(there.folder / "forward.npy"))
         # An optimizer that has never trained has no slots yet where the model comes from.
-        assert_same_state(before, (folder / "state-built").read_bytes(), optimizer=round_ == "warm")
-        assert result["history"] == other.plain(history)
-        assert_same_state(state.dump(model), (folder / "state-trained").read_bytes())
-
-
-def first_rows(captured: CapturedFit) -> Any:
-    x = data.load(captured.structure, captured.leaves)["x"]
-    return keras.utils.unpack_x_y_sample_weight(x[0])[0] if isinstance(x, data.Elements) else x
+        assert_same_state(before, (there.folder / "state-built").read_bytes(), optimizer=round_ == "warm")
+        assert there.outcome()["history"] == callbacks.final_state([model.history])[0]["history"]
+        assert_same_state(state.dump(model), there.state().read_bytes())
 
 
 def assert_same_state(here: bytes, there: bytes, optimizer: bool = True) -> None:

@@ -1,77 +1,55 @@
-"""The other process: rebuilds what it is handed and trains it, with nothing of the notebook's code. One line of JSON a request."""
+"""The child that trains each row of the table: a worker's own, which afterwards is looked at once more for what it began with."""
 
 from __future__ import annotations
 
-import json
+import os
 import pathlib
-import sys
-import traceback
+import socket
 from typing import Any
 
 import keras
-import msgspec
 import numpy as np
+import tensorflow as tf
 
-from kafka_jupyter.models import allowlist, callbacks, data, probe, rebuild, state
-from kafka_jupyter.protocol.task import CallbackSpec, FitArguments
-from kafka_jupyter.store import arrays
+from kafka_jupyter.models import allowlist, data, probe, rebuild, state
+from kafka_jupyter.protocol import codec, frames
+from kafka_jupyter.training import child
+from kafka_jupyter.training.fit import Fit
 
 
-def train(folder: pathlib.Path) -> dict[str, Any]:
-    task = json.loads((folder / "task.json").read_text())
-    config = (folder / "config.json").read_bytes()
-    leaves = [arrays.load(folder / f"leaf-{i}") for i in range(task["leaves"])]
-    fit = msgspec.convert(task["fit"], FitArguments)
-    specs = msgspec.convert(task["callbacks"], list[CallbackSpec])
+def main(sock: socket.socket) -> None:
+    _Twin(sock).run()
+
+
+class _Twin(child._Child):
+    def _train(self, job: frames.Job) -> frames.Frame:
+        """The training is over before anything else happens in this process."""
+        done = super()._train(job)
+        look(Fit(codec.decode(job.task), job.inputs, job.folder), pathlib.Path(job.inputs["model"]).read_bytes(), job.folder)
+        return done
+
+
+def look(fit: Fit, config: bytes, folder: str) -> None:
+    """Leaves `state-built` and `forward.npy` of the model as it arrived."""
+    model = fit.as_it_arrived()
+    state.save_state(model, os.path.join(folder, "state-built"))
     with rebuild.keras_globals(allowlist.check(config)):
-        model = rebuild.build(config, folder / "state")
-        state.save_state(model, folder / "state-built")
-        weights = None if fit.class_weight is None else {int(k): v for k, v in fit.class_weight.items()}
-        loss = probe.first_batch_loss(model, task["structure"], leaves, class_weight=weights)
-        fields = data.load(task["structure"], leaves)
-        x = fields["x"][0] if isinstance(fields["x"], data.Elements) else fields["x"]
-        x = keras.utils.unpack_x_y_sample_weight(x)[0] if isinstance(fields["x"], data.Elements) else x
-        np.save(folder / "forward.npy", forward(model, x))
-        made = callbacks.build(specs, folder / "files")
-        history = model.fit(**arguments(fields, fit, weights), callbacks=made, verbose=0, shuffle=False).history
-    state.save_state(model, folder / "state-trained")
-    outputs = callbacks.outputs(specs, folder / "files")
-    return {"loss": loss, "history": plain(history), "final": callbacks.final_state(made), "outputs": outputs}
+        np.save(os.path.join(folder, "forward.npy"), forward(model, first_x(fit.structure, fit.leaves)))
+
+
+def first_x(structure: dict[str, Any], leaves: list[Any]) -> Any:
+    x = data.load(structure, leaves)["x"]
+    return keras.utils.unpack_x_y_sample_weight(x[0])[0] if isinstance(x, data.Elements) else x
 
 
 def forward(model: keras.Model, x: Any) -> np.ndarray[Any, Any]:
     """The outputs of a few rows as one array; states of stateful layers stay as they are."""
     rows = probe.fixed_rows(model) or 20
-    x = keras.tree.map_structure(lambda a: a if hasattr(a, "row_splits") else keras.ops.convert_to_tensor(np.array(a[:rows])), x)
+    x = keras.tree.map_structure(lambda a: a if _is_composite(a) else keras.ops.convert_to_tensor(np.array(a[:rows])), x)
     with keras.StatelessScope():
         found = keras.tree.flatten(model(x, training=False))
     return np.concatenate([keras.ops.convert_to_numpy(keras.ops.cast(part, "float32")).reshape(-1) for part in found])
 
 
-def arguments(fields: dict[str, Any], fit: FitArguments, class_weight: dict[int, float] | None) -> dict[str, Any]:
-    given = {key: value for key, value in msgspec.to_builtins(fit).items() if key not in ("verbose", "shuffle", "class_weight")}
-    given.update({key: opened(value) for key, value in fields.items()})
-    if isinstance(fields["x"], data.Elements):
-        given = {key: value for key, value in given.items() if key not in ("y", "sample_weight", "batch_size")}
-    return {**given, "class_weight": class_weight}
-
-
-def opened(value: Any) -> Any:
-    return value.dataset() if isinstance(value, data.Elements) else value
-
-
-def plain(history: dict[str, Any]) -> dict[str, Any]:
-    return {key: np.asarray(values).tolist() for key, values in history.items()}
-
-
-def main() -> None:
-    for line in sys.stdin:
-        try:
-            answer = train(pathlib.Path(line.strip()))
-        except Exception:  # noqa: BLE001 (the test shows it)
-            answer = {"error": traceback.format_exc()}
-        print(json.dumps(answer), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+def _is_composite(part: Any) -> bool:
+    return isinstance(part, (tf.RaggedTensor, tf.SparseTensor))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import signal
+from typing import Any
 
 import msgspec
+import psutil
+import pytest
 
 from kafka_jupyter.protocol import control, topics
 from kafka_jupyter.protocol.parts import InlineText
-from kafka_jupyter.protocol.task import Requirements
 from kafka_jupyter.runs.state import State
 from tests.support.scene import Scene, gone
 from tests.support.training import Submission, mlp, submit, task_of
@@ -99,13 +101,29 @@ def test_a_child_that_is_killed_again_and_again_makes_the_run_dead_with_the_sign
     wait_until(lambda: shared.letters(run.run_id), "no letter in task_dlq")
 
 
-def test_a_run_waits_for_a_worker_that_has_what_it_needs(shared: Scene) -> None:
+@pytest.mark.parametrize(
+    ("needs", "said"),
+    [
+        ({"keras": "2.4.0"}, "no worker has keras 2.4 (it has 3."),
+        ({"backend": "torch"}, "no worker has the backend torch (it has tensorflow)"),
+        ({"backend_version": "1.15.0"}, "no worker has tensorflow 1.15 (it has 2."),
+        ({"device": "gpu"}, "no worker has a GPU"),
+        ({"memory": psutil.virtual_memory().total + (1 << 40)}, "GiB of memory (it has "),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_run_waits_for_a_worker_that_has_what_it_needs(shared: Scene, needs: dict[str, Any], said: str) -> None:
     shared.workers_there(1)
-    needy = submit(shared.log, task=task_of(mlp(), "needy", 64, 1, requirements=Requirements(keras="2.4.0")))
+    known = task_of(mlp(), "needy", 64, 1)
+    needy = submit(shared.log, task=msgspec.structs.replace(known, requirements=msgspec.structs.replace(known.requirements, **needs)))
     other = submit(shared.log)
     assert shared.ended(other).state is State.SUCCEEDED
     assert shared.state(needy).state is State.QUEUED
-    assert "keras 2.4" in str(shared.follower.card(needy.run_id)["waiting"])
+    assert shared.state(needy).last_n == 0, "a worker that lacks something does not even try"
+    card = shared.follower.card(needy.run_id)
+    assert said in str(card["waiting"])
+    assert "1 worker is there" in str(card["waiting"])
+    needy.cancel()
 
 
 def test_junk_in_the_task_topic_goes_to_the_dlq_and_stops_nobody(shared: Scene) -> None:

@@ -119,6 +119,13 @@ def test_a_waiting_run_says_what_it_waits_for() -> None:
     assert "No worker has a GPU." in page([queued], {})
 
 
+def test_a_run_that_gets_too_old_says_so_until_it_has_ended() -> None:
+    old = state(state="RUNNING", terminal=False, warning="It will be ended in 2 d 12 h.")
+    assert plain([old], {}).splitlines()[1:] == ["  It will be ended in 2 d 12 h."]
+    assert "It will be ended in 2 d 12 h." in page([old], {})
+    assert "It will be ended" not in page([{**old, "terminal": True}], {}) + plain([{**old, "terminal": True}], {})
+
+
 def test_several_runs_are_several_blocks_of_one_output() -> None:
     states = [state(), state(run_id="wide-b81c00000000", short="b81c", name="wide", state="RUNNING", terminal=False)]
     assert len(plain(states, {}).splitlines()) == 2

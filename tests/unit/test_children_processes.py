@@ -11,12 +11,12 @@ import time
 
 import psutil
 import pytest
-from watching import Watched
 
 from kafka_jupyter.protocol import frames
 from kafka_jupyter.worker import environment
 from kafka_jupyter.worker.children import Children
 from tests.support.waiting import wait_until
+from tests.support.watching import Watched
 
 HERE = pathlib.Path(__file__).parent
 ENTRIES = {"train": "children_entries:wait_for_orders", "equipment": "children_entries:equipment"}

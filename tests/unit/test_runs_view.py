@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from kafka_jupyter.protocol import control
 from kafka_jupyter.protocol.rows import BatchProgress, EpochEnded, LogLine, Row, RowBatch
+from kafka_jupyter.protocol.topics import DAY_MS
 from kafka_jupyter.runs import view
-from kafka_jupyter.runs.state import RunState, Start, State
+from kafka_jupyter.runs.state import Placed, RunState, Start, State, apply, too_old_ms
 from tests.support.records import RUN, claimed, expired, fold, of_attempt, request, submitted
 
 STEPS = 3  # batches in an epoch
@@ -237,6 +238,33 @@ def test_the_card_of_a_run_that_got_too_old_says_so_whatever_failed_before() -> 
     failure = view.failure_of(state)
     assert failure is not None
     assert (state.state, failure["error"], failure["message"]) == (State.FAILED, "TooOld", "the run got older than the log is kept")
+
+
+@pytest.mark.parametrize(
+    ("days", "warned"),
+    [(24.9, ""), (25.5, "in 2 d 12 h"), (27.2, "in 19 h"), (27.99, "within the hour"), (29.0, "within the hour")],
+)
+def test_the_card_of_a_run_warns_three_days_before_it_gets_too_old(days: float, warned: str) -> None:
+    running = fold([submitted(keep_days=30.0), claimed(), of_attempt(control.Started)])
+    warning = view.card_state(running, now_ms=60_000 + int(days * DAY_MS))["warning"]
+    assert warning == (
+        warned and f"It will be ended {warned}, because it gets older than the log is kept. Stop it in time to keep its weights."
+    )
+
+
+def test_a_warning_needs_a_run_that_goes_on_and_a_clock() -> None:
+    late = 60_000 + int(26 * DAY_MS)
+    ended = fold([submitted(), claimed(), of_attempt(control.Succeeded)])
+    assert view.card_state(ended, now_ms=late)["warning"] == ""
+    assert view.card_state(fold([submitted()]))["warning"] == ""
+    assert view.card_state(fold([submitted()]), now_ms=late)["warning"].endswith("A run must end before its log does.")
+
+
+def test_the_warning_counts_down_to_the_very_time_at_which_the_fold_ends_the_run() -> None:
+    running = fold([submitted(keep_days=10.0)])
+    limit = int(too_old_ms(running))
+    for time_ms, state in ((limit - 1, State.QUEUED), (limit, State.FAILED)):
+        assert apply(running, Placed(control.TooOld(run_id=RUN), 9, time_ms)).state is state
 
 
 def test_a_cancelled_run_shows_no_error() -> None:

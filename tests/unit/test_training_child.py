@@ -10,14 +10,14 @@ import time
 import keras
 import numpy as np
 import pytest
-import tasks
-from watching import Watched
 
 from kafka_jupyter.models import callbacks as callback_room
 from kafka_jupyter.models import state
 from kafka_jupyter.protocol import frames
 from kafka_jupyter.training.adapter import ShuffledArrays
 from kafka_jupyter.worker.children import Children
+from tests.support import jobs
+from tests.support.watching import Watched
 
 ROWS = 96
 
@@ -78,12 +78,12 @@ def of(watched, kind):
 
 def endless(folder, arrays, **arguments):
     """A training that goes on until somebody ends it."""
-    return tasks.job(folder, network(), *arrays, epochs=1_000_000, **arguments)
+    return jobs.job(folder, network(), *arrays, epochs=1_000_000, **arguments)
 
 
 def test_a_child_trains_exactly_what_fit_trains_here(children, arrays, tmp_path):
     x, y = arrays
-    job = tasks.job(tmp_path, network(), x, y, epochs=3, batch_size=16, validation_split=0.25)
+    job = jobs.job(tmp_path, network(), x, y, epochs=3, batch_size=16, validation_split=0.25)
     split = ROWS * 3 // 4
     local = network()
     local.fit(
@@ -107,7 +107,7 @@ def test_a_child_trains_exactly_what_fit_trains_here(children, arrays, tmp_path)
 
 
 def test_frames_come_in_order_and_tell_each_epoch(children, arrays, tmp_path):
-    watched = sent(children, tasks.job(tmp_path, network(), *arrays, epochs=3, batch_size=16, initial_epoch=1, period_s=0.0))
+    watched = sent(children, jobs.job(tmp_path, network(), *arrays, epochs=3, batch_size=16, initial_epoch=1, period_s=0.0))
     frame, outcome = done(watched)
     ready = watched.frames[0]
     assert (ready.epoch, ready.step, ready.device) == (1, 0, "cpu")
@@ -123,7 +123,7 @@ def test_frames_come_in_order_and_tell_each_epoch(children, arrays, tmp_path):
 
 
 def test_batch_progress_is_throttled_and_every_epoch_is_told(children, arrays, tmp_path):
-    watched = sent(children, tasks.job(tmp_path, network(), *arrays, epochs=40, batch_size=4))
+    watched = sent(children, jobs.job(tmp_path, network(), *arrays, epochs=40, batch_size=4))
     done(watched)
     assert [f.epoch for f in of(watched, frames.Epoch)] == list(range(40))
     seconds = sum(f.seconds for f in of(watched, frames.Epoch))
@@ -154,7 +154,7 @@ def test_early_stopping_is_not_a_stop_and_its_final_state_is_told(children, arra
     def stopping():
         return keras.callbacks.EarlyStopping(monitor="loss", patience=1, min_delta=100, restore_best_weights=True)
 
-    frame, outcome = done(sent(children, tasks.job(tmp_path, network(), *arrays, epochs=9, shuffle=False, callbacks=[stopping()])))
+    frame, outcome = done(sent(children, jobs.job(tmp_path, network(), *arrays, epochs=9, shuffle=False, callbacks=[stopping()])))
     local = stopping()
     network().fit(*arrays, epochs=9, shuffle=False, callbacks=[local], verbose=0)
     assert outcome["callbacks"] == callback_room.final_state([local])
@@ -167,7 +167,7 @@ def test_files_of_callbacks_come_back_under_the_paths_that_were_given(children, 
         keras.callbacks.CSVLogger("log.csv"),
         keras.callbacks.TensorBoard("logs/fit"),
     ]
-    frame, outcome = done(sent(children, tasks.job(tmp_path, network(), *arrays, epochs=2, callbacks=callbacks)))
+    frame, outcome = done(sent(children, jobs.job(tmp_path, network(), *arrays, epochs=2, callbacks=callbacks)))
     assert {"out/best-1.keras", "out/best-2.keras", "log.csv"} <= frame.outputs.keys()
     assert any(path.startswith("logs/fit/train/events.out") for path in frame.outputs)
     assert all(path.startswith(str(tmp_path / "own")) for path in frame.outputs.values())
@@ -181,7 +181,7 @@ def test_metrics_that_are_arrays_or_not_finite_are_told_as_numbers_and_none(chil
     model = network(loss="categorical_crossentropy", metrics=[keras.metrics.F1Score(name="f1")])
     targets = keras.utils.to_categorical(y, 3)
     targets[0, 0] = np.nan
-    watched = sent(children, tasks.job(tmp_path, model, x, targets))
+    watched = sent(children, jobs.job(tmp_path, model, x, targets))
     _, outcome = done(watched)
     metrics = of(watched, frames.Epoch)[0].metrics
     assert metrics["loss"] is None
@@ -192,7 +192,7 @@ def test_metrics_that_are_arrays_or_not_finite_are_told_as_numbers_and_none(chil
 
 def test_an_exception_in_training_is_an_error_frame_with_its_traceback(children, arrays, tmp_path):
     x, y = arrays
-    watched = sent(children, tasks.job(tmp_path, network(), x, y + 5))
+    watched = sent(children, jobs.job(tmp_path, network(), x, y + 5))
     error = failed(watched)
     assert (error.reason, error.error) == ("exception", "InvalidArgumentError")
     assert "valid range" in error.message
@@ -201,7 +201,7 @@ def test_an_exception_in_training_is_an_error_frame_with_its_traceback(children,
 
 
 def test_a_task_that_the_allow_list_does_not_know_is_refused(children, arrays, tmp_path):
-    job = tasks.job(tmp_path, network(), *arrays)
+    job = jobs.job(tmp_path, network(), *arrays)
     config = pathlib.Path(job.inputs["model"])
     config.write_text(config.read_text().replace('"class_name":"Dropout"', '"class_name":"Lambda"'))
     error = failed(sent(children, job))
@@ -210,7 +210,7 @@ def test_a_task_that_the_allow_list_does_not_know_is_refused(children, arrays, t
 
 
 def test_a_broken_input_file_is_a_matter_of_the_store(children, arrays, tmp_path):
-    job = tasks.job(tmp_path, network(), *arrays)
+    job = jobs.job(tmp_path, network(), *arrays)
     os.truncate(job.inputs["data/0"], 100)
     assert failed(sent(children, job)).reason == "store"
 
@@ -228,7 +228,7 @@ def test_the_learning_rate_changes_between_batches_and_is_answered(children, arr
 
 def test_a_learning_rate_that_cannot_be_set_is_refused_and_the_training_goes_on(children, arrays, tmp_path):
     schedule = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.01, 100))
-    job = tasks.job(tmp_path, network(optimizer=schedule), *arrays, epochs=2)
+    job = jobs.job(tmp_path, network(optimizer=schedule), *arrays, epochs=2)
     watched = sent(children, job, frames.Apply("r1", {"learning_rate": 0.5}), frames.Apply("r2", {"learning_rate": "fast"}))
     done(watched)
     answers = of(watched, frames.AppliedFrame)
@@ -244,9 +244,9 @@ def test_the_loss_of_the_first_rows_is_that_of_the_state_as_it_arrived(children,
     model = network()
     captured = capture.capture_fit(model, arrays, {})
     here = probe.first_batch_loss(model, captured.structure, captured.leaves)
-    quiet, _ = done(sent(children, tasks.job(tmp_path / "quiet", network(), *arrays, epochs=3)))
+    quiet, _ = done(sent(children, jobs.job(tmp_path / "quiet", network(), *arrays, epochs=3)))
     asked = [frames.Apply(name, {"check_loss": here, "check_rtol": 1e-3}) for name in ("r1", "r2")]
-    watched = sent(children, tasks.job(tmp_path / "asked", network(), *arrays, epochs=3), *asked)
+    watched = sent(children, jobs.job(tmp_path / "asked", network(), *arrays, epochs=3), *asked)
     frame, _ = done(watched)
     answers = of(watched, frames.AppliedFrame)
     assert [answer.request_id for answer in answers] == ["r1", "r2"]
@@ -265,7 +265,7 @@ def test_a_model_that_did_not_arrive_as_it_was_ends_the_attempt_with_both_values
 
 def test_what_a_training_prints_becomes_lines_and_nothing_else_does(children, arrays, tmp_path):
     plateau = keras.callbacks.ReduceLROnPlateau(monitor="loss", patience=1, min_delta=100, verbose=1)
-    watched = sent(children, tasks.job(tmp_path, network(), *arrays, epochs=3, callbacks=[plateau]))
+    watched = sent(children, jobs.job(tmp_path, network(), *arrays, epochs=3, callbacks=[plateau]))
     done(watched)
     assert any("reducing learning rate" in text for text, stream in watched.lines if stream == "stdout")
     assert [text for text, _ in watched.lines if text and "reducing learning rate" not in text] == []
@@ -291,8 +291,8 @@ def test_a_training_killed_for_its_memory_is_told_with_signal_and_size(children,
 
 
 def test_two_trainings_at_once_do_not_disturb_each_other(children, arrays, tmp_path):
-    alone, _ = done(sent(children, tasks.job(tmp_path / "alone", network(), *arrays, epochs=20)))
-    pair = [sent(children, tasks.job(tmp_path / name, network(), *arrays, epochs=20)) for name in ("a", "b")]
+    alone, _ = done(sent(children, jobs.job(tmp_path / "alone", network(), *arrays, epochs=20)))
+    pair = [sent(children, jobs.job(tmp_path / name, network(), *arrays, epochs=20)) for name in ("a", "b")]
     assert [trained(done(watched)[0]) for watched in pair] == [trained(alone)] * 2
 
 

@@ -16,7 +16,11 @@ NOWHERE = InlineText("")  # the parts are files already
 
 def job(folder: pathlib.Path, model: Any, *args: Any, seed: int = 7, period_s: float = 0.25, **kwargs: Any) -> frames.Job:
     """The Job for `model.fit(*args, **kwargs)`, its files below `folder`."""
-    captured = capture.capture_fit(model, args, kwargs)
+    return job_of(capture.capture_fit(model, args, kwargs), folder, seed, period_s)
+
+
+def job_of(captured: capture.CapturedFit, folder: pathlib.Path, seed: int, period_s: float = 0.25) -> frames.Job:
+    """The Job for what was captured; the child's own folder is `folder / "own"`."""
     inputs = {"model": _write(folder / "in/model.json", [captured.config]), "state": _write(folder / "in/state", [captured.state])}
     for i, leaf in enumerate(captured.leaves):
         inputs[f"data/{i}"] = _write(folder / f"in/data-{i}", arrays.chunks(leaf)[1])

@@ -1,0 +1,115 @@
+"""Three brokers, as a team has them: a record lies on two before it counts, and the death of a leader ends no training."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from kafka_jupyter.brokers import local
+from kafka_jupyter.brokers.admin import Admin
+from kafka_jupyter.brokers.kafka import Cluster
+from kafka_jupyter.client import Client, TrainingRun
+from kafka_jupyter.protocol import control, ids, topics
+from kafka_jupyter.protocol.rows import EpochEnded
+from kafka_jupyter.settings import Settings
+from tests.kafka.conftest import scene
+from tests.support.scene import Scene
+from tests.support.training import mlp, task_of
+from tests.support.waiting import wait_until
+
+ENDLESS = 100_000  # epochs: the test stops such a run when it has seen enough
+SOON_S = 60.0  # two cores that many tests share
+
+
+@pytest.fixture(scope="module")
+def nodes(three_brokers: local.Endpoint) -> Iterator[Settings]:
+    """Settings that know the local Kafka itself; all three nodes run, before and afterwards."""
+    own = Settings(data_dir=pathlib.Path(three_brokers.folder).parent)
+    local.up(own)
+    yield own
+    local.up(own)
+
+
+@pytest.fixture(scope="module")
+def three(nodes: Settings, three_brokers: local.Endpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    folder = tmp_path_factory.mktemp("three")
+    settings = Settings(
+        owner="ada@test",
+        data_dir=folder / "data",
+        cache_dir=folder / "cache",
+        auto_start=False,
+        bootstrap_servers=three_brokers.servers,
+        topic_prefix=f"m{ids.new_nonce()[:8]}.",
+        lease_ttl_s=6.0,
+    )
+    with scene(settings, folder / "workers") as made:
+        made.workers.start("three")
+        yield made
+
+
+@pytest.fixture
+def client(three: Scene) -> Iterator[Client]:
+    made = Client(three.settings)
+    yield made
+    for run in made.runs(owner=three.settings.owner):
+        run.cancel()
+    made.close()
+
+
+def test_every_topic_lies_on_three_brokers_and_two_must_have_a_record_before_it_is_acked(three: Scene) -> None:
+    admin = Admin(Cluster(three.settings))
+    names = [three.log.topics.name(spec.name) for spec in topics.table()]
+    found = admin.info()
+    assert {name: found.replication[name] for name in names} == dict.fromkeys(names, 3)
+    assert {name: config["min.insync.replicas"] for name, config in admin.configs(names).items()} == dict.fromkeys(names, "2")
+
+
+def test_a_training_outlives_the_broker_that_leads_its_partition(three: Scene, nodes: Settings, client: Client) -> None:
+    run = client.submit(task_of(mlp(), "outlives", 256, ENDLESS))
+    wait_until(lambda: len(run.history.get("loss", [])) >= 3, f"{run!r} never got going", within=SOON_S)
+    lost = leader(three, run)
+    os.kill(pid_of(nodes, lost), signal.SIGKILL)
+    killed_ms = time.time() * 1000
+    wait_until(lambda: leader(three, run) not in (lost, -1), "nobody took over the partition", within=SOON_S)
+    wait_until(lambda: epochs_after(run, killed_ms), "no epoch came after the broker had gone", within=SOON_S)
+    run.stop()
+    assert run.wait(SOON_S).state == "SUCCEEDED"
+    epochs = [row.epoch for _, row in run.rows() if isinstance(row, EpochEnded)]
+    assert epochs == list(range(len(epochs)))
+    assert run.card()["attempt"] == 1
+    assert [type(record) for record in three.log_records(run.id)].count(control.Succeeded) == 1
+    on_two = client.submit(task_of(mlp(), "on-two", 64, 2))
+    assert len(on_two.wait(SOON_S).history["loss"]) == 2
+    assert local.up(nodes).dead == ()
+    wait_until(lambda: lost in in_sync(three, run), "the broker that came back never caught up", within=SOON_S)
+    assert client.submit(task_of(mlp(), "on-three", 64, 2)).result(timeout=SOON_S).built
+
+
+def leader(three: Scene, run: TrainingRun) -> int:
+    """The broker that leads the run's partition of run_control; -1 while there is none."""
+    return int(partition(three, run).leader)
+
+
+def in_sync(three: Scene, run: TrainingRun) -> list[int]:
+    return list(partition(three, run).isrs)
+
+
+def partition(three: Scene, run: TrainingRun):  # type: ignore[no-untyped-def]  # confluent_kafka's PartitionMetadata
+    name, number = three.log.topics.place(topics.RUN_CONTROL, run.id)
+    return Admin(Cluster(three.settings))._metadata(10).topics[name].partitions[number]
+
+
+def pid_of(nodes: Settings, broker: int) -> int:
+    found = local.recorded(nodes)
+    assert found is not None
+    return next(node.daemon.pid for node in found.nodes if node.id == broker)
+
+
+def epochs_after(run: TrainingRun, ms: float) -> list[EpochEnded]:
+    """Epochs that ended on the worker after this time of day."""
+    return [row for _, row in run.rows() if isinstance(row, EpochEnded) and row.at_ms > ms]
