@@ -31,7 +31,7 @@ def recorded(folder: pathlib.Path) -> list[Daemon]:
 
 
 def living_workers(folder: pathlib.Path) -> list[Daemon]:
-    return [daemon for daemon in recorded(folder) if daemon.name != LAB and daemon.alive]
+    return [daemon for daemon in recorded(folder) if daemon.alive and not is_lab(daemon.name)]
 
 
 def start_workers(settings: Settings, folder: pathlib.Path, count: int) -> list[Daemon]:
