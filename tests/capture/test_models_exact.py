@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 from typing import Any
 
 import cases
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import safetensors.numpy
+import tensorflow as tf
 import twin as other
 
 from kafka_jupyter.models import callbacks, probe, state
 from kafka_jupyter.models.capture import capture_fit
+from kafka_jupyter.training.adapter import order_of
 
 Given = dict[str, Any]
 
@@ -37,6 +41,42 @@ def test_a_model_trains_elsewhere_exactly_as_it_would_here(name: str, twin: Any,
         assert_same_state(before, (there.folder / "state-built").read_bytes(), optimizer=round_ == "warm")
         assert there.outcome()["history"] == callbacks.final_state([model.history])[0]["history"]
         assert_same_state(state.dump(model), there.state().read_bytes())
+
+
+SHUFFLED = [
+    "functional_with_dicts_and_several_losses",
+    "list_of_outputs_each_with_weights",
+    "class_weights",
+    "tuple_of_inputs",
+    "dict_of_pandas_columns",
+    "strings_with_a_validation_split",
+    "ragged_tensor",
+    "sparse_tensor",
+]
+
+
+@pytest.mark.parametrize("name", SHUFFLED)
+def test_a_shuffled_fit_is_the_plain_one_of_the_rows_in_the_order_of_the_run(name: str, twin: Any, tmp_path: pathlib.Path) -> None:
+    keras.utils.set_random_seed(7)
+    model, given = cases.CASES[name]()
+    captured = capture_fit(model, (), given)
+    there = twin.train(captured, tmp_path)
+    assert captured.rows is not None
+    trained = math.floor(captured.rows * (1 - given.get("validation_split", 0)))  # the last rows are split off before
+    order = np.concatenate([order_of(captured.seed, 0, trained), np.arange(trained, captured.rows)])
+    for field in {"x", "y", "sample_weight"} & given.keys():
+        given[field] = keras.tree.map_structure(lambda part: in_order(part, order), given[field], none_is_leaf=False)
+    model.fit(**given, shuffle=False, verbose=0)
+    assert there.outcome()["history"] == callbacks.final_state([model.history])[0]["history"]
+    assert_same_state(state.dump(model), there.state().read_bytes())
+
+
+def in_order(part: Any, order: Any) -> Any:
+    if isinstance(part, tf.SparseTensor):
+        return tf.sparse.from_dense(tf.gather(tf.sparse.to_dense(part), order))
+    if isinstance(part, pd.Series):
+        return part.iloc[order]
+    return part[order] if isinstance(part, np.ndarray) else tf.gather(part, order)
 
 
 def assert_same_state(here: bytes, there: bytes, optimizer: bool = True) -> None:
