@@ -18,7 +18,7 @@ from kafka_jupyter.brokers.producer import Producer
 from kafka_jupyter.protocol import codec, control, letters, topics
 from kafka_jupyter.runs import choose, view
 from kafka_jupyter.runs.lease import SilenceClock, heartbeat_period
-from kafka_jupyter.runs.state import DEFAULT_KEEP_DAYS, TOO_OLD_MARGIN_DAYS, RunState, State
+from kafka_jupyter.runs.state import RunState, State, too_old_ms
 
 logger = logging.getLogger(__name__)
 
@@ -92,10 +92,7 @@ class Reaper:
         """Asks for the end of what is about to leave the log. Our wall clock only decides when to ask; append times decide."""
         now_ms = time.time() * 1000
         for state in self._follower.active():
-            keep = state.submitted.keep_days if state.submitted else DEFAULT_KEEP_DAYS
-            born = state.first_ms if state.submitted_ms is None else state.submitted_ms
-            old = now_ms - born > (keep - TOO_OLD_MARGIN_DAYS) * topics.DAY_MS
-            if old and not state.newer and self._rank(state.run_id) == 0:
+            if now_ms >= too_old_ms(state) and not state.newer and self._rank(state.run_id) == 0:
                 self._send(control.TooOld(run_id=state.run_id, reaper=self._worker_id))
 
     def _bury(self, run_id: str) -> None:
