@@ -58,7 +58,7 @@ export const svgChart: ChartFactory = host => {
   return {
     draw: ({ x, curves }, width) => {
       svg.replaceChildren();
-      const values = curves.flatMap(c => c.values).filter((v): v is number => v !== null);
+      const values = curves.flatMap(c => c.values).filter((v): v is number => typeof v === 'number');
       if (!values.length) {
         return;
       }
@@ -76,8 +76,12 @@ export const svgChart: ChartFactory = host => {
       for (const curve of curves) {
         let pen = 'M';
         const steps = curve.values.map((v, i) => {
-          const step = v === null ? '' : `${pen}${px(x[i]).toFixed(1)} ${py(v).toFixed(1)}`;
-          pen = v === null ? 'M' : 'L';
+          if (typeof v !== 'number') {
+            pen = v === null ? 'M' : pen;
+            return '';
+          }
+          const step = `${pen}${px(x[i]).toFixed(1)} ${py(v).toFixed(1)}`;
+          pen = 'L';
           return step;
         });
         shape('path', svg, { class: curve.dashed ? 'kj-Svg-line kj-mod-dashed' : 'kj-Svg-line', d: steps.join('') });

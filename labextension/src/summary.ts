@@ -171,7 +171,7 @@ export function spoken(run: IRun, history: History): string {
 
 export interface ICurve {
   name: string;
-  values: (number | null)[];
+  values: (number | null | undefined)[]; // null: no number, the line has a gap; undefined: not measured there, it goes on (validation_freq)
   dashed: boolean;
 }
 
@@ -201,7 +201,11 @@ export function curves(epochs: readonly IRow[]): ICurves[] {
       .map(name => ({
         name,
         dashed: name.startsWith('val_'),
-        values: chunks.map(chunk => chunk.map(row => row.metrics[name] ?? null).find(value => value !== null) ?? null)
+        values: chunks.map(chunk => newest(chunk.map(row => row.metrics[name])))
       }))
   }));
+}
+
+function newest(values: readonly (number | null | undefined)[]): number | null | undefined {
+  return values.find(value => typeof value === 'number') ?? (values.includes(null) ? null : undefined);
 }
