@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import nbformat
 import psutil
@@ -18,7 +18,7 @@ import pytest
 
 from kafka_jupyter.brokers import local
 from kafka_jupyter.client import Client
-from kafka_jupyter.settings import Settings
+from kafka_jupyter.settings import APP, Settings
 from tests.support.waiting import wait_until
 from tests.support.workers import ROOT
 
@@ -34,6 +34,9 @@ with __import__("kafka_jupyter").train("endless"):
 """
 
 
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
 @pytest.fixture
 def build(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
     folder = tmp_path / "demo"
@@ -41,15 +44,25 @@ def build(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
     local.down(Settings(data_dir=folder / "data"))
 
 
-def demo(build: pathlib.Path, *words: str) -> subprocess.Popen[str]:
-    """As a person has it who uses another Kafka: a profile that the demo must not touch."""
-    config = build.parent / "profiles.toml"
-    config.write_text('[default]\nbootstrap_servers = "localhost:1"\ntopic_prefix = "team1."\n')
-    env = os.environ | {"PYTHONPATH": str(ROOT), "KAFKA_JUPYTER_CONFIG": str(config), "KAFKA_JUPYTER_TOPIC_PREFIX": "team2."}
-    command = [sys.executable, str(ROOT / "scripts" / "demo.py"), "--build", str(build), *words]
-    return subprocess.Popen(
-        command, env=env, text=True, start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+@pytest.fixture
+def demo(build: pathlib.Path) -> Iterator[Start]:
+    """Starts it as a person has it who uses another Kafka: with a profile and variables that the demo must not heed."""
+    config = build.parent / "config"
+    (config / APP).mkdir(parents=True)
+    (config / APP / "profiles.toml").write_text('[default]\nbootstrap_servers = "localhost:1"\ntopic_prefix = "team1."\n')
+    env = os.environ | {"PYTHONPATH": str(ROOT), "XDG_CONFIG_HOME": str(config), "KAFKA_JUPYTER_TOPIC_PREFIX": "team2."}
+    command = [sys.executable, str(ROOT / "scripts" / "demo.py"), "--build", str(build)]
+    pipe = subprocess.PIPE
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*words: str) -> subprocess.Popen[str]:
+        started.append(subprocess.Popen([*command, *words], env=env, text=True, start_new_session=True, stdout=pipe, stderr=pipe))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait(10)
 
 
 def written(build: pathlib.Path, *cells: str) -> str:
@@ -72,8 +85,8 @@ def of(build: pathlib.Path) -> list[str]:
     return found
 
 
-def test_the_demo_trains_the_quickstart_and_leaves_notebook_and_page_and_no_process(build: pathlib.Path) -> None:
-    said, complaints = demo(build).communicate(timeout=220)
+def test_the_demo_trains_the_quickstart_and_leaves_notebook_and_page_and_no_process(demo: Start, build: pathlib.Path) -> None:
+    said, complaints = demo().communicate(timeout=220)
     assert complaints == ""
     last = re.fullmatch(r"run (digits-\w+) SUCCEEDED epochs=(\d+) val_accuracy=(0\.\d{4})", said.splitlines()[-1])
     assert last, said
@@ -92,8 +105,8 @@ def test_the_demo_trains_the_quickstart_and_leaves_notebook_and_page_and_no_proc
     assert of(build) == []
 
 
-def test_a_failing_cell_is_the_demos_error_and_the_notebook_is_there_to_look_at(build: pathlib.Path) -> None:
-    running = demo(build, written(build, "print('before')", "1 / 0", "print('after')"))
+def test_a_failing_cell_is_the_demos_error_and_the_notebook_is_there_to_look_at(demo: Start, build: pathlib.Path) -> None:
+    running = demo(written(build, "print('before')", "1 / 0", "print('after')"))
     _, complaints = running.communicate(timeout=120)
     assert running.returncode == 1
     assert re.sub(r"\x1b\[[\d;]*m", "", complaints).rstrip().endswith("ZeroDivisionError: division by zero")
@@ -103,8 +116,8 @@ def test_a_failing_cell_is_the_demos_error_and_the_notebook_is_there_to_look_at(
     assert of(build) == []
 
 
-def test_ctrl_c_ends_everything_within_seconds(build: pathlib.Path) -> None:
-    running = demo(build, written(build, ENDLESS))
+def test_ctrl_c_ends_everything_within_seconds(demo: Start, build: pathlib.Path) -> None:
+    running = demo(written(build, ENDLESS))
     settings = Settings(data_dir=build / "data", cache_dir=build.parent / "cache")
     wait_until(lambda: local.endpoint(settings) or running.poll(), "no Kafka came up", within=60)
     with contextlib.closing(Client(settings)) as client:
@@ -117,5 +130,5 @@ def test_ctrl_c_ends_everything_within_seconds(build: pathlib.Path) -> None:
     _, complaints = running.communicate(timeout=60)
     took_s = time.monotonic() - pressed
     assert (running.returncode, complaints) == (130, "interrupted: what was started is stopped\n")
-    assert took_s < 15, f"{took_s:.1f} s: the kernel is waited for, or a daemon did not take SIGTERM"
+    assert took_s < 5, f"{took_s:.1f} s: the kernel was waited for"
     assert of(build) == []
