@@ -21,7 +21,8 @@ def may_pass(failure: Exception, trained: bool) -> bool:
         return False
     if trained and type(failure) is errors.StoreError:
         return True
-    away = isinstance(failure, errors.BrokerUnreachable | errors.DeliveryFailed | errors.StoreUnavailable)
+    # A client that has lost its last broker says of any topic that it is missing.
+    away = isinstance(failure, errors.BrokerUnreachable | errors.TopicMissing | errors.DeliveryFailed | errors.StoreUnavailable)
     return away or type(failure) is errors.BrokerError  # what has no name of its own: a leader that moves, a broker that starts
 
 

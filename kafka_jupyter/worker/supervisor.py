@@ -10,6 +10,7 @@ import concurrent.futures
 import contextlib
 import functools
 import logging
+import math
 import queue
 import secrets
 import signal
@@ -25,6 +26,7 @@ import msgspec
 import psutil
 
 from kafka_jupyter import errors
+from kafka_jupyter.brokers.admin import Admin
 from kafka_jupyter.brokers.follow import Change, Follower
 from kafka_jupyter.brokers.kafka import Cluster, Partition
 from kafka_jupyter.brokers.local import resolve
@@ -51,7 +53,7 @@ logger = logging.getLogger(__name__)
 
 INFO_PERIOD_S = 5.0  # between two records of `worker_state`
 SHUTDOWN_S = 10.0  # a shutdown waits so long for its records to be read back
-MISSING_S = 3.0  # a topic that is gone for longer does not come back as it was
+MISSING_S = 5.0  # a topic that is gone for longer does not come back as it was
 RECENT_TASKS = 8  # kept in memory, at most 512 KiB each
 ORPHAN_AGE_MS = topics.DAY_MS  # an older task that has no control records left is history, not work
 
@@ -261,21 +263,28 @@ class Supervisor:
         """Asks for the end of each partition of run_control, so that the reaper knows what it does not know."""
         period = heartbeat_period(self.settings.lease_ttl_s) / 2
         places = self._site.log.topics.all_places(topics.RUN_CONTROL)
-        missing_since_s: float | None = None
+        admin, missing_since_s = Admin(self._site.log.cluster), math.inf
         while not self._stopping:
             asked = time.monotonic()
             try:
                 ends = {place[1]: self._site.prober.bounds(place, period)[1] for place in places}
             except errors.TopicMissing as missing:  # our reader would never be told
-                missing_since_s = missing_since_s or asked
+                missing_since_s = min(missing_since_s, asked) if self._is_missing(admin, period) else math.inf
                 if asked - missing_since_s > MISSING_S:
                     self._queue.put(functools.partial(self._give_up, missing))
             except errors.BrokerError as failure:
                 logger.debug("no end offsets: %s", failure)
             else:
-                missing_since_s = None
+                missing_since_s = math.inf
                 self._queue.put(lambda ends=ends, asked=asked: self._on_ends(ends, asked))  # type: ignore[misc]
             time.sleep(max(0.0, period - (time.monotonic() - asked)))
+
+    def _is_missing(self, admin: Admin, timeout_s: float) -> bool:
+        """Whether a broker says so: a client that reaches none may believe it as well."""
+        try:
+            return self._site.log.topics.name(topics.RUN_CONTROL) not in admin.info(timeout_s).partitions
+        except errors.BrokerError:
+            return False
 
     def _give_up(self, failure: errors.BrokerError) -> None:
         raise failure

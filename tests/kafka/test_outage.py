@@ -97,11 +97,12 @@ def test_a_training_goes_on_without_kafka_and_everything_is_caught_up(
 
 
 @pytest.mark.timeout(300)
-def test_a_training_that_ends_while_kafka_is_away_is_stored_when_it_is_back(kafka_of_our_own: BreakableKafka, own: Scene) -> None:
+@pytest.mark.parametrize("how", ["kill", "freeze"])
+def test_a_training_that_ends_while_kafka_is_away_is_stored_when_it_is_back(kafka_of_our_own: BreakableKafka, own: Scene, how: str) -> None:
     run = submit(own.log, "stored", epochs=60)
     own.reached(run, 1)
     worker, pid = own.holder(run), own.child_pid(run)
-    kafka_of_our_own.freeze()
+    getattr(kafka_of_our_own, how)()
     wait_until(lambda: gone(pid), "the training never ended", within=SOON_S)
     wait_until(lambda: f"attempt 1 of {run.run_id} waits (storing)" in worker.log, "it never tried to store anything", within=SOON_S)
     kafka_of_our_own.bring_back()

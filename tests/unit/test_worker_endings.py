@@ -9,7 +9,14 @@ from kafka_jupyter.protocol import control
 from kafka_jupyter.worker import endings
 
 OWN = {"run_id": "digits-3f2a9c01b7d4", "n": 1, "worker": "cpu-1", "nonce": "x"}
-OUTAGES = [errors.BrokerUnreachable(), errors.DeliveryUnknown(), errors.DeliveryInferred(), errors.StoreUnavailable(), errors.BrokerError()]
+OUTAGES = [
+    errors.BrokerUnreachable(),
+    errors.TopicMissing(),
+    errors.DeliveryUnknown(),
+    errors.DeliveryInferred(),
+    errors.StoreUnavailable(),
+    errors.BrokerError(),
+]
 TROUBLES_OF_OURS = [errors.StoreError("No space left on device"), OSError("disk"), errors.NotAuthorized(), errors.StoreElsewhere()]
 HOPELESS = [errors.OffsetGone(), errors.ArtifactMissing(), errors.ArtifactAltered(), errors.BadRecord(), errors.NeedsTrust(), KeyError("x")]
 
