@@ -157,7 +157,7 @@ class Attempt:
             return
         if isinstance(outcome, Exception):
             if not self._tried_again(outcome, self._prepare):
-                self._say(self._interrupted or endings.refusal(self._own, outcome))
+                self._say(self._interrupted or endings.refusal(self._own, outcome, trained=False))
             return
         self._prepared, self._task, self._outage_since_s = outcome, None, None
         if self._interrupted is not None:
@@ -235,7 +235,7 @@ class Attempt:
             return
         if isinstance(outcome, Exception):
             if not self._tried_again(outcome, self._keep):
-                self._say(self._interrupted or endings.refusal(self._own, outcome))
+                self._say(self._interrupted or endings.refusal(self._own, outcome, trained=True))
             return
         done = self._done
         assert done is not None
@@ -288,7 +288,7 @@ class Attempt:
         """The record that would end the attempt is larger than Kafka takes: a smaller one says so, or the lease runs out."""
         if self.phase is Phase.ENDING and not self._refused:
             self._refused = True
-            self._say(endings.refusal(self._own, error))
+            self._say(endings.refusal(self._own, error, trained=True))
         else:
             self._over()
 

@@ -26,14 +26,23 @@ def may_pass(failure: Exception, trained: bool) -> bool:
     return away or type(failure) is errors.BrokerError  # what has no name of its own: a leader that moves, a broker that starts
 
 
-def refusal(own: dict[str, Any], failure: Exception) -> Ending:
-    """An error before or after the training: the worker's and Kafka's troubles may be others the next time, a bad task stays bad."""
+def refusal(own: dict[str, Any], failure: Exception, trained: bool) -> Ending:
+    """An error before or after the training: the worker's and Kafka's troubles may be others the next time, a bad task stays bad.
+
+    A worker whose own trouble it is leaves a run that it has not trained to others: it would only take it again, and fail again, until
+    the run is DEAD.
+    """
     text = str(failure)
-    if isinstance(failure, errors.NewerRecord):
+    if isinstance(failure, errors.NewerRecord) or (not trained and _is_ours(failure)):
         return lambda end: control.Released(**own, reason="unfit", detail=text, log_end=end)
     retryable = isinstance(failure, errors.BrokerError | errors.StoreError | OSError) and not isinstance(failure, _FINAL)
     reason, kind = "store" if retryable else "refused", type(failure).__name__
     return lambda end: control.Failed(**own, retryable=retryable, reason=reason, error=kind, message=text, log_end=end)
+
+
+def _is_ours(failure: Exception) -> bool:
+    """Our disk, our rights, our settings."""
+    return isinstance(failure, errors.StoreElsewhere | errors.NotAuthorized | OSError) or type(failure) is errors.StoreError
 
 
 def exception(own: dict[str, Any], error: frames.Error, epoch: int) -> Ending:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+
 import msgspec
 
-from kafka_jupyter.protocol import control, topics
+from kafka_jupyter.protocol import codec, control, topics
+from kafka_jupyter.protocol.parts import InlineBytes
 from kafka_jupyter.protocol.task import Requirements, Task
 from kafka_jupyter.runs.state import State
+from kafka_jupyter.store import open_store
 from tests.support.scene import Scene
 from tests.support.training import Submission, mlp, submit, task_of
 from tests.support.waiting import wait_until
@@ -44,6 +49,27 @@ def test_a_task_that_cannot_be_decoded_is_claimed_and_failed_and_goes_to_the_dlq
     assert isinstance(state.end, control.Failed)
     assert (state.end.reason, state.end.error) == ("refused", "BadRecord")
     wait_until(lambda: shared.letters(run.run_id), "no letter in task_dlq")
+
+
+def test_a_worker_that_has_no_place_for_the_data_leaves_the_run_to_another(own: Scene) -> None:
+    broken = own.workers.start("broken")
+    own.workers_there(1)
+    cache = broken.folder / "cache"
+    shutil.rmtree(cache, ignore_errors=True)
+    cache.write_text("a file, where the artifacts should go")
+    task = task_of(mlp(), "placeless", 64, 1)
+    x, *others = task.data.leaves
+    assert isinstance(x, InlineBytes)
+    with contextlib.closing(open_store(own.settings, own.log)) as store:
+        stored = store.put("x", len(x.data), [x.data])
+    task = msgspec.structs.replace(task, data=msgspec.structs.replace(task.data, leaves=[stored, *others]))
+    run = submit_raw(own, task, codec.encode(task))
+    wait_until(lambda: own.state(run).last_release is not None, "it was not given back", within=20)
+    assert own.state(run).state is State.QUEUED
+    assert str(own.follower.card(run.run_id)["waiting"]).startswith("Waiting for another worker")
+    own.workers.start("sound")
+    state = own.ended(run)
+    assert (state.state, state.last_n, state.last_failure) == (State.SUCCEEDED, 2, None)
 
 
 def test_a_run_that_is_about_to_leave_the_log_is_ended(own: Scene) -> None:

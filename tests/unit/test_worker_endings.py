@@ -28,9 +28,12 @@ def test_an_outage_is_waited_for_and_then_another_attempt_may_have_more_luck(fai
 
 
 @pytest.mark.parametrize("failure", TROUBLES_OF_OURS, ids=repr)
-def test_a_trouble_of_this_worker_does_not_end_the_run(failure: Exception) -> None:
+def test_a_worker_with_troubles_of_its_own_leaves_the_run_to_others(failure: Exception) -> None:
     assert not endings.may_pass(failure, trained=False)
-    assert (_failed(failure).retryable, _failed(failure).reason) == (True, "store")
+    left = endings.refusal(OWN, failure, trained=False)(7)
+    assert isinstance(left, control.Released)
+    assert (left.reason, left.detail, left.log_end) == ("unfit", str(failure), 7)
+    assert (_failed(failure).retryable, _failed(failure).reason) == (True, "store")  # after the training
 
 
 @pytest.mark.parametrize("failure", HOPELESS, ids=repr)
@@ -44,11 +47,11 @@ def test_what_was_trained_waits_for_room_on_the_disk() -> None:
 
 
 def test_a_task_of_a_newer_version_is_left_to_other_workers() -> None:
-    assert isinstance(endings.refusal(OWN, errors.NewerRecord())(None), control.Released)
+    assert isinstance(endings.refusal(OWN, errors.NewerRecord(), trained=False)(None), control.Released)
 
 
 def _failed(failure: Exception) -> control.Failed:
-    record = endings.refusal(OWN, failure)(7)
+    record = endings.refusal(OWN, failure, trained=True)(7)
     assert isinstance(record, control.Failed)
     assert record.log_end == 7
     return record
