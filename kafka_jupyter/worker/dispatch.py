@@ -111,12 +111,20 @@ class CommitTracker:
     """The lowest offset of each owned partition that is not claimed yet: consumer lag = an upper bound on unclaimed tasks."""
 
     def __init__(self) -> None:
+        self._owned: set[Partition] = set()
         self._open: dict[Partition, set[int]] = {}
         self._next: dict[Partition, int] = {}
+        self._unread: dict[Partition, set[int]] = {}  # claimed, as the control records say, before we have read the task
         self._committed: dict[Partition, int] = {}
 
+    @property
+    def behind(self) -> bool:
+        """Whether tasks of ours are claimed that we have not read: until then nothing can be committed for them."""
+        return any(self._unread.values())
+
     def owned(self, owned: set[Partition]) -> None:
-        for table in (self._open, self._next, self._committed):
+        self._owned = set(owned)
+        for table in (self._open, self._next, self._unread, self._committed):
             for place in [p for p in table if p not in owned]:
                 del table[place]
 
@@ -125,9 +133,13 @@ class CommitTracker:
         if not claimed:
             self._open.setdefault(key, set()).add(place.offset)
         self._next[key] = max(self._next.get(key, 0), place.offset + 1)
+        self._unread[key] = {offset for offset in self._unread.get(key, ()) if offset > place.offset}
 
     def claimed(self, place: TaskPlace) -> None:
-        self._open.get((place.topic, place.partition), set()).discard(place.offset)
+        key = (place.topic, place.partition)
+        self._open.get(key, set()).discard(place.offset)
+        if key in self._owned and place.offset >= self._next.get(key, 0):
+            self._unread.setdefault(key, set()).add(place.offset)
 
     def due(self) -> dict[Partition, int]:
         """Offsets that may be committed and have not been yet."""

@@ -183,7 +183,7 @@ class Supervisor:
                 attempt.disown()
         if self._spare_is_useful(now_s):
             self._site.children.keep_spare()
-        self._dispatch.busy(self._free() == 0)
+        self._dispatch.busy(self._free() == 0 and not self._commits.behind)
         self._dispatch.commit(self._commits.due())
         if now_s >= self._info_due_s:
             self._announce(now_s)
