@@ -15,6 +15,8 @@ from kafka_jupyter.brokers.kafka import UNREACHABLE, Cluster, Message, Partition
 BEGINNING = confluent_kafka.OFFSET_BEGINNING
 _IDLE = {KafkaError._PARTITION_EOF, KafkaError.GROUP_AUTHORIZATION_FAILED}  # the client looks for its group, which we do without
 _LEADERLESS = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError._WAIT_COORD}
+_MOVED = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._DESTROY_BROKER, KafkaError._UNKNOWN_PARTITION}
+_ASK = 0.7  # of a timeout is for the first question
 
 
 class Reader:
@@ -58,21 +60,37 @@ class Reader:
         return [kept for kept in map(self._checked, messages) if kept is not None]
 
     def bounds(self, place: Partition, timeout_s: float | None = None) -> tuple[int, int]:
-        """(first offset, offset behind the last) as the broker says now. Raises BrokerError within the timeout."""
+        """(first offset, offset behind the last) as the broker says now. Raises BrokerError within the timeout.
+
+        The client goes on asking the broker that it believes to lead, dead or not, until its next refresh of the metadata (30 s).
+        So a part of the timeout is kept for asking who leads now; what is left after that, or the next call, gets its answer there.
+        """
         timeout = self._cluster.settings.connect_timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + timeout
+        patience = timeout * _ASK
         while True:
             try:
-                answer = self._client.get_watermark_offsets(TopicPartition(*place), timeout=max(0.1, deadline - time.monotonic()))
+                answer = self._client.get_watermark_offsets(TopicPartition(*place), timeout=max(0.05, patience))
             except KafkaException as failure:
-                # While a leader moves (or has just been made) the client answers at once; it is a matter of milliseconds.
-                if failure.args[0].code() not in _LEADERLESS or time.monotonic() > deadline:
+                code, left = failure.args[0].code(), deadline - time.monotonic()
+                if left <= 0.05 or code not in _LEADERLESS | _MOVED:
                     raise self._cluster.translated(failure, place[0]) from failure
-                time.sleep(0.05)
+                if code in _MOVED and not self._learns(place[0], left):
+                    raise self._cluster.translated(failure, place[0]) from failure
+                time.sleep(0.05)  # while a leader moves (or has just been made) the client answers at once
+                patience = deadline - time.monotonic()
                 continue
             if answer is None:
                 raise self._cluster.unreachable()
             return (int(answer[0]), int(answer[1]))
+
+    def _learns(self, topic: str, timeout_s: float) -> bool:
+        """Whether a broker has said who leads now."""
+        try:
+            self._client.list_topics(topic, timeout=timeout_s)
+        except KafkaException:
+            return False
+        return True
 
     def close(self) -> None:
         self._client.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -13,6 +14,7 @@ import pytest
 from kafka_jupyter.brokers import local
 from kafka_jupyter.brokers.admin import Admin
 from kafka_jupyter.brokers.kafka import Cluster
+from kafka_jupyter.brokers.reader import Reader
 from kafka_jupyter.client import Client, TrainingRun
 from kafka_jupyter.protocol import control, ids, topics
 from kafka_jupyter.protocol.rows import EpochEnded
@@ -24,6 +26,7 @@ from tests.support.waiting import wait_until
 
 ENDLESS = 100_000  # epochs: the test stops such a run when it has seen enough
 SOON_S = 60.0  # two cores that many tests share
+TOLD_S = 20.0  # the Kafka client by itself would ask who leads every 30 s
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,12 @@ def three(nodes: Settings, three_brokers: local.Endpoint, tmp_path_factory: pyte
 
 
 @pytest.fixture
+def asking(three: Scene) -> Iterator[Reader]:
+    with contextlib.closing(Reader(Cluster(three.settings))) as reader:
+        yield reader
+
+
+@pytest.fixture
 def client(three: Scene) -> Iterator[Client]:
     made = Client(three.settings)
     yield made
@@ -69,13 +78,19 @@ def test_every_topic_lies_on_three_brokers_and_two_must_have_a_record_before_it_
     assert {name: config["min.insync.replicas"] for name, config in admin.configs(names).items()} == dict.fromkeys(names, "2")
 
 
-def test_a_training_outlives_the_broker_that_leads_its_partition(three: Scene, nodes: Settings, client: Client) -> None:
+def test_a_training_outlives_the_broker_that_leads_its_partition(three: Scene, nodes: Settings, client: Client, asking: Reader) -> None:
     run = client.submit(task_of(mlp(), "outlives", 256, ENDLESS))
     wait_until(lambda: len(run.history.get("loss", [])) >= 3, f"{run!r} never got going", within=SOON_S)
     lost = leader(three, run)
+    places = [place for base in (topics.RUN_CONTROL, topics.TRAINING_LOG) for place in three.log.topics.all_places(base)]
+    for place in places:
+        asking.bounds(place)  # so that it believes to know who leads
     os.kill(pid_of(nodes, lost), signal.SIGKILL)
     killed_ms = time.time() * 1000
     wait_until(lambda: leader(three, run) not in (lost, -1), "nobody took over the partition", within=SOON_S)
+    took_over_s = time.monotonic()
+    assert all(asking.bounds(place, 10.0)[0] == 0 for place in places)
+    assert time.monotonic() - took_over_s < TOLD_S, "who leads now was asked too late"
     wait_until(lambda: epochs_after(run, killed_ms), "no epoch came after the broker had gone", within=SOON_S)
     run.stop()
     assert run.wait(SOON_S).state == "SUCCEEDED"
