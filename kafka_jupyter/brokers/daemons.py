@@ -38,7 +38,7 @@ class Daemon(msgspec.Struct, frozen=True):
         return started is not None and abs(started - self.started) < _SAME_START_S
 
 
-def runs(pid: int) -> bool:
+def lives(pid: int) -> bool:
     return _start_time(pid) is not None
 
 

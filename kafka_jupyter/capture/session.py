@@ -206,7 +206,7 @@ class Session:
     def _worker_announced(self) -> bool:
         """Whether somebody has started one by hand. A worker of the local Kafka runs on this machine; the record of one that was killed
         outlives it by some seconds."""
-        return any(daemons.runs(worker.pid) for worker in Client(self.settings).workers())
+        return any(daemons.lives(worker.pid) for worker in Client(self.settings).workers())
 
     def _name(self, prepared: Prepared) -> str:
         return self.options.name or prepared.captured.model_name
