@@ -82,12 +82,24 @@ class Admin:
                 raise self._cluster.translated(failure, name) from failure
 
     def configs(self, names: Iterable[str], timeout_s: float = 10.0) -> dict[str, dict[str, str]]:
-        """The settings of each topic as the broker has them."""
+        """The settings of each topic as the broker has them. Raises BrokerUnreachable, NotAuthorized or TopicMissing."""
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
         answers: dict[str, dict[str, str]] = {}
-        for resource, future in (self._client.describe_configs(resources, request_timeout=timeout_s) if resources else {}).items():
+        for resource, future in (self._describe(resources, timeout_s) if resources else {}).items():
             try:
                 answers[resource.name] = {name: str(entry.value) for name, entry in future.result().items()}
             except KafkaException as failure:
                 raise self._cluster.translated(failure, resource.name) from failure
         return answers
+
+    def _describe(self, resources: list[ConfigResource], timeout_s: float) -> Any:
+        """Asks the broker that has just answered: every broker knows the settings of topics.
+
+        The client would ask "the controller", and a KRaft broker gives any broker as that which is not fenced yet: for 9 s perhaps the
+        one that was killed a moment ago, and the client waits for it.
+        """
+        try:
+            answered = self._metadata(timeout_s).orig_broker_id
+        except KafkaException as failure:
+            raise self._cluster.translated(failure) from failure
+        return self._client.describe_configs(resources, request_timeout=timeout_s, broker=answered)

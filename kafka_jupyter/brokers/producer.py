@@ -161,5 +161,6 @@ class Producer:
 
 
 def _is_fatal(failure: KafkaException) -> bool:
+    """`poll` tells a fatal error with this flag; `produce`, refused because of an earlier one, only with this code."""
     error = failure.args[0]
-    return isinstance(error, KafkaError) and bool(error.fatal())
+    return isinstance(error, KafkaError) and (bool(error.fatal()) or error.code() == KafkaError._FATAL)

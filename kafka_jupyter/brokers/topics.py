@@ -15,7 +15,8 @@ from kafka_jupyter.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-SETTLE_S = 10.0  # until all brokers know of a new topic
+SETTLE_S = 10.0  # until the brokers know of a new topic
+SECOND_LOOK_S = 1.0  # until the one that we happen to ask knows of topics that somebody has made a moment ago
 
 # Compaction erases the order of claims and rows, retention what a result is made of, and a run's ages are append times.
 _VITAL_TOPICS = (spec.TASK, spec.RUN_CONTROL, spec.TRAINING_LOG, spec.ARTIFACT, spec.ARTIFACT_INDEX)
@@ -75,9 +76,10 @@ def open_topics(cluster: Cluster, create: bool = False) -> Topics:
     wanted = spec.table(settings.partitions, settings.keep_days)
     missing = [t for t in wanted if settings.topic_prefix + t.name not in info.partitions]
     _refuse_losses(cluster, admin, [t for t in wanted if t.name in _VITAL_TOPICS and t not in missing])
-    if missing and create:
-        _create(admin, settings, info, missing)
-        info = _settled(admin, settings.topic_prefix, wanted)
+    if missing:
+        if create:
+            _create(admin, settings, info, missing)
+        info = _settled(admin, settings.topic_prefix, wanted, SETTLE_S if create else SECOND_LOOK_S)
         missing = [t for t in wanted if settings.topic_prefix + t.name not in info.partitions]
     if missing:
         raise errors.TopicMissing(topic=settings.topic_prefix + missing[0].name, servers=cluster.servers)
@@ -115,7 +117,7 @@ def init(cluster: Cluster) -> tuple[list[str], list[Difference]]:
     settings = cluster.settings
     missing = [t for t in spec.table(settings.partitions, settings.keep_days) if settings.topic_prefix + t.name not in info.partitions]
     created = _create(admin, settings, info, missing)
-    _settled(admin, settings.topic_prefix, missing)
+    _settled(admin, settings.topic_prefix, missing, SETTLE_S)
     return created, [d for d in check(cluster) if d.topic not in created]
 
 
@@ -141,9 +143,9 @@ def check(cluster: Cluster) -> list[Difference]:
     return differences
 
 
-def _settled(admin: Admin, prefix: str, wanted: Iterable[spec.TopicSpec]) -> ClusterInfo:
-    """The cluster's answer once it knows the new topics: a created topic reaches the metadata a moment later."""
-    deadline = time.monotonic() + SETTLE_S
+def _settled(admin: Admin, prefix: str, wanted: Iterable[spec.TopicSpec], within_s: float) -> ClusterInfo:
+    """The cluster's answer once it knows the new topics: a created topic reaches the metadata of each broker a moment later."""
+    deadline = time.monotonic() + within_s
     while True:
         info = admin.info()
         if all(info.partitions.get(prefix + t.name, 0) > 0 for t in wanted) or time.monotonic() > deadline:

@@ -15,6 +15,7 @@ from kafka_jupyter.brokers import local
 from kafka_jupyter.brokers.admin import Admin
 from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.reader import Reader
+from kafka_jupyter.brokers.topics import open_topics
 from kafka_jupyter.client import Client, TrainingRun
 from kafka_jupyter.protocol import control, ids, topics
 from kafka_jupyter.protocol.rows import EpochEnded
@@ -76,6 +77,13 @@ def test_every_topic_lies_on_three_brokers_and_two_must_have_a_record_before_it_
     found = admin.info()
     assert {name: found.replication[name] for name in names} == dict.fromkeys(names, 3)
     assert {name: config["min.insync.replicas"] for name, config in admin.configs(names).items()} == dict.fromkeys(names, "2")
+
+
+def test_topics_are_found_the_moment_they_are_made_whichever_broker_is_asked(three: Scene) -> None:
+    for i in range(3):
+        fresh = three.settings.replace(topic_prefix=f"fresh{i}.{three.settings.topic_prefix}")
+        made = open_topics(Cluster(fresh), create=True)
+        assert [open_topics(Cluster(fresh)) for _ in range(5)] == [made] * 5
 
 
 def test_a_training_outlives_the_broker_that_leads_its_partition(three: Scene, nodes: Settings, client: Client, asking: Reader) -> None:
