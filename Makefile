@@ -5,6 +5,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -45,9 +46,10 @@ types: ready
 front: ready
 	npm --prefix labextension test --silent
 
-# Everything: lint, types and import contracts, the front end's unit tests, then all tests with the real broker and browser.
+# Everything: lint, types and import contracts, the front end's unit tests, then all tests with real brokers and a real browser, in JOBS
+# processes: most of them wait most of the time.
 test: lint types front
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 bench: ready
 	$(BIN)/python -m benchmarks

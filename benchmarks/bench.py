@@ -28,7 +28,7 @@ IDLE_S = 60.0
 class Scale:
     """`rounds` of what takes seconds, `runs` tiny ones, `epochs` of the run whose lag is measured, `processes` a kind, `mib` to store."""
 
-    rounds: int = 7
+    rounds: int = 15
     runs: int = 500
     epochs: int = 300
     processes: int = 15

@@ -16,16 +16,25 @@ from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.topics import Topics, open_topics
 from kafka_jupyter.settings import Settings
 
-# What is quick and needs little comes first; the browser last, because its servers live to the end of the session.
-ORDER = ("unit", "capture", "kafka", "server", "notebook", "acceptance", "browser")
+# The browser's tests are the longest that stay together; among the others what is quick and needs little comes first.
+ORDER = ("browser", "unit", "capture", "kafka", "server", "notebook", "acceptance")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whoever asks for a broker is marked `kafka`, so that `-m "not kafka"` runs without one."""
-    items.sort(key=lambda item: ORDER.index(item.path.relative_to(pathlib.Path(__file__).parent).parts[0]))
+    """Whoever asks for a broker is marked `kafka`, so that `-m "not kafka"` runs without one.
+
+    With several processes (`make test` has two, each with a Kafka of its own) a file stays together, for what its tests share; so do all
+    tests of the browser, which share the servers.
+    """
+    items.sort(key=lambda item: ORDER.index(_room(item)))
     for item in items:
+        item.add_marker(pytest.mark.xdist_group("browser" if _room(item) == "browser" else item.path.stem))
         if {"kafka", "three_brokers"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("kafka")
+
+
+def _room(item: pytest.Item) -> str:
+    return item.path.relative_to(pathlib.Path(__file__).parent).parts[0]
 
 
 @pytest.fixture(scope="session")
