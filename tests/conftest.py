@@ -16,8 +16,9 @@ from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.topics import Topics, open_topics
 from kafka_jupyter.settings import Settings
 
-# The browser's tests are the longest that stay together; among the others what is quick and needs little comes first.
-ORDER = ("browser", "unit", "capture", "kafka", "server", "notebook", "acceptance")
+# Playwright keeps an event loop running in its process until the session ends: who needs a loop of his own comes before the browser.
+# After it come the many short files with which two processes end at the same time.
+ORDER = ("unit", "server", "notebook", "acceptance", "browser", "capture", "kafka")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
