@@ -27,16 +27,18 @@ def first_batch_loss(
     leaves: Sequence[Any],
     rows: int = 2,
     class_weight: dict[int, float] | None = None,
+    values: Sequence[tuple[keras.Variable, Any]] = (),
 ) -> float:
     """The loss of the first `rows` rows (of a dataset: its first element) with training off, without any trace in the model.
 
-    `structure` and `leaves` are what data.encode gave; both sides compute from the same.
+    `structure` and `leaves` are what data.encode gave; both sides compute from the same. `values`: what variables are to have had
+    instead of what they have now (`state.values`), so that a model in the middle of its training tells what it arrived with.
     """
     x, y, sample_weight = _first(data_room.load({**structure, "validation_data": None}, leaves), fixed_rows(model) or rows)
     if class_weight is not None and sample_weight is None:
         sample_weight = _class_weights(y, class_weight)
     # Assignments stay in the scope; it needs the values, because regularizers ask only the scope for them.
-    with keras.StatelessScope(state_mapping=[(v, v.value) for v in model.variables]):
+    with keras.StatelessScope(state_mapping=[*((v, v.value) for v in model.variables), *values]):
         y_pred = model(x, training=False)
         total = keras.ops.sum([keras.ops.cast(loss, "float32") for loss in model.losses] or [0.0])
     given = model._compile_config.config

@@ -68,6 +68,12 @@ def load_into(model: keras.Model, optimizer: Any, path: str | os.PathLike[str], 
             layer.idf_weights_const = layer.idf_weights.value()
 
 
+def values(model: keras.Model, path: str | os.PathLike[str]) -> list[tuple[keras.Variable, Array]]:
+    """What the file holds for each variable of the model, which stays as it is. Raises DoesNotFit, StoreError."""
+    stored, _ = _read(path)
+    return [(variable, value) for variable, value in _plan_model(model, stored, "") if isinstance(variable, keras.Variable)]
+
+
 def _collect(model: keras.Model) -> tuple[dict[str, Array], dict[str, str]]:
     arrays = {f"model/{i}": _array(v) for i, v in enumerate(model.variables)}
     optimizer = model.optimizer

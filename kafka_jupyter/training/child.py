@@ -16,7 +16,6 @@ import numpy as np
 import tensorflow as tf
 
 from kafka_jupyter.errors import CannotTravel, ModelMismatch, NeedsTrust, StoreError
-from kafka_jupyter.models import probe
 from kafka_jupyter.protocol import codec, frames
 from kafka_jupyter.protocol.task import Task
 from kafka_jupyter.training.fit import Fit
@@ -98,17 +97,11 @@ class _Child:
     def _check(self, fit: Fit, expected: float, rtol: float) -> float:
         """The loss of the first rows on the state as it arrived, compared with the notebook's. Raises ModelMismatch.
 
-        Computed on a second model, when it is asked for and once; the training does not notice.
+        Computed when it is asked for and once; the training does not notice.
         """
         if self._worker_loss is None:
             generators = random.getstate(), np.random.get_state()
-            weights = fit.task.fit.class_weight
-            self._worker_loss = probe.first_batch_loss(
-                fit.as_it_arrived(),
-                fit.structure,
-                fit.leaves,
-                class_weight=None if weights is None else {int(key): value for key, value in weights.items()},
-            )
+            self._worker_loss = fit.first_loss()
             random.setstate(generators[0])
             np.random.set_state(generators[1])
         if not _close(self._worker_loss, expected, rtol):

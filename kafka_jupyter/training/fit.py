@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from keras.src.trainers.data_adapters import array_slicing  # how `fit` splits: no public name
 
-from kafka_jupyter.models import allowlist, callbacks, data, rebuild, state
+from kafka_jupyter.models import allowlist, callbacks, data, probe, rebuild, state
 from kafka_jupyter.protocol.task import FitArguments, Task
 from kafka_jupyter.store import arrays
 from kafka_jupyter.training.adapter import ShuffledArrays
@@ -45,7 +45,7 @@ class Fit:
         document = allowlist.check(self._config)
         keras.utils.set_random_seed(self.task.seed)  # seed generators come with the state; this is for what is made anew
         with rebuild.keras_globals(document):
-            model = rebuild.build(self._config, self._state)
+            model = self._model = rebuild.build(self._config, self._state)
             built = callbacks.build(self.task.callbacks, self._folder)
             # Keras would append its History behind our reporter, which must see the last word of everybody.
             history = next((c for c in built if isinstance(c, keras.callbacks.History)), None) or keras.callbacks.History()
@@ -57,9 +57,16 @@ class Fit:
             )
             return self._keep(model, built, history)
 
-    def as_it_arrived(self) -> keras.Model:
-        """A second model with the state from before the training."""
-        return rebuild.build(self._config, self._state)
+    def first_loss(self) -> float:
+        """The loss of the first rows with the state from before the training, which does not notice: no second model is built."""
+        weights = self.task.fit.class_weight
+        return probe.first_batch_loss(
+            self._model,
+            self.structure,
+            self.leaves,
+            class_weight=None if weights is None else {int(key): value for key, value in weights.items()},
+            values=state.values(self._model, self._state),
+        )
 
     def _keep(self, model: keras.Model, built: Sequence[keras.callbacks.Callback], history: keras.callbacks.History) -> Result:
         files = {"state": os.fspath(self._folder / "state.safetensors"), "outcome": os.fspath(self._folder / "outcome.json")}

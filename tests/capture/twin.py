@@ -25,13 +25,14 @@ class _Twin(child._Child):
     def _train(self, job: frames.Job) -> frames.Frame:
         """The training is over before anything else happens in this process."""
         done = super()._train(job)
-        look(Fit(codec.decode(job.task), job.inputs, job.folder), pathlib.Path(job.inputs["model"]).read_bytes(), job.folder)
+        look(Fit(codec.decode(job.task), job.inputs, job.folder), job.inputs, job.folder)
         return done
 
 
-def look(fit: Fit, config: bytes, folder: str) -> None:
+def look(fit: Fit, inputs: dict[str, str], folder: str) -> None:
     """Leaves `state-built` and `forward.npy` of the model as it arrived."""
-    model = fit.as_it_arrived()
+    config = pathlib.Path(inputs["model"]).read_bytes()
+    model = rebuild.build(config, inputs["state"])
     state.save_state(model, os.path.join(folder, "state-built"))
     with rebuild.keras_globals(allowlist.check(config)):
         np.save(os.path.join(folder, "forward.npy"), forward(model, first_x(fit.structure, fit.leaves)))
