@@ -14,7 +14,12 @@ from kafka_jupyter.brokers.kafka import UNREACHABLE, Cluster, Message, Partition
 
 BEGINNING = confluent_kafka.OFFSET_BEGINNING
 _IDLE = {KafkaError._PARTITION_EOF, KafkaError.GROUP_AUTHORIZATION_FAILED}  # the client looks for its group, which we do without
-_LEADERLESS = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError._WAIT_COORD}
+_LEADERLESS = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.OFFSET_NOT_AVAILABLE,  # a new leader does not know yet how far its followers are
+    KafkaError._WAIT_COORD,
+}
 _MOVED = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._DESTROY_BROKER, KafkaError._UNKNOWN_PARTITION}
 _ASK = 0.7  # of a timeout is for the first question
 
