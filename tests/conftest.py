@@ -16,7 +16,7 @@ from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.topics import Topics, open_topics
 from kafka_jupyter.settings import Settings
 
-# Playwright keeps an event loop running in its process until the session ends: who needs a loop of his own comes before the browser.
+# Playwright keeps an event loop running in its process until the session ends: what needs a loop of its own comes before the browser.
 # After it come the many short files with which two processes end at the same time.
 ORDER = ("unit", "server", "notebook", "acceptance", "browser", "capture", "kafka")
 

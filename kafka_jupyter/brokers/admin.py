@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -98,8 +99,9 @@ class Admin:
         The client would ask "the controller", and a KRaft broker gives any broker as that which is not fenced yet: for 9 s perhaps the
         one that was killed a moment ago, and the client waits for it.
         """
+        deadline = time.monotonic() + timeout_s
         try:
             answered = self._metadata(timeout_s).orig_broker_id
         except KafkaException as failure:
             raise self._cluster.translated(failure) from failure
-        return self._client.describe_configs(resources, request_timeout=timeout_s, broker=answered)
+        return self._client.describe_configs(resources, request_timeout=max(0.1, deadline - time.monotonic()), broker=answered)

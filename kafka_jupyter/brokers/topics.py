@@ -72,14 +72,13 @@ def open_topics(cluster: Cluster, create: bool = False) -> Topics:
     """
     settings = cluster.settings
     admin = Admin(cluster)
-    info = admin.info()
     wanted = spec.table(settings.partitions, settings.keep_days)
+    info = admin.info() if create else _settled(admin, settings.topic_prefix, wanted, SECOND_LOOK_S)
     missing = [t for t in wanted if settings.topic_prefix + t.name not in info.partitions]
     _refuse_losses(cluster, admin, [t for t in wanted if t.name in _VITAL_TOPICS and t not in missing])
-    if missing:
-        if create:
-            _create(admin, settings, info, missing)
-        info = _settled(admin, settings.topic_prefix, wanted, SETTLE_S if create else SECOND_LOOK_S)
+    if missing and create:
+        _create(admin, settings, info, missing)
+        info = _settled(admin, settings.topic_prefix, wanted, SETTLE_S)
         missing = [t for t in wanted if settings.topic_prefix + t.name not in info.partitions]
     if missing:
         raise errors.TopicMissing(topic=settings.topic_prefix + missing[0].name, servers=cluster.servers)

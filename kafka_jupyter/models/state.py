@@ -71,6 +71,7 @@ def load_into(model: keras.Model, optimizer: Any, path: str | os.PathLike[str], 
 def values(model: keras.Model, path: str | os.PathLike[str]) -> list[tuple[keras.Variable, Array]]:
     """What the file holds for each variable of the model, which stays as it is. Raises DoesNotFit, StoreError."""
     stored, _ = _read(path)
+    # Lookups keep TensorFlow's own variables, which no training changes.
     return [(variable, value) for variable, value in _plan_model(model, stored, "") if isinstance(variable, keras.Variable)]
 
 

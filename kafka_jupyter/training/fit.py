@@ -58,13 +58,15 @@ class Fit:
             return self._keep(model, built, history)
 
     def first_loss(self) -> float:
-        """The loss of the first rows with the state from before the training, which does not notice: no second model is built."""
-        weights = self.task.fit.class_weight
+        """The loss of the first rows with the state from before the training, which does not notice: no second model is built.
+
+        To be called once `run` has built the model. Raises whatever Keras raises, DoesNotFit, StoreError.
+        """
         return probe.first_batch_loss(
             self._model,
             self.structure,
             self.leaves,
-            class_weight=None if weights is None else {int(key): value for key, value in weights.items()},
+            class_weight=_class_weight(self.task.fit),
             values=state.values(self._model, self._state),
         )
 
@@ -94,7 +96,7 @@ def fit_arguments(fit: FitArguments, seed: int, fields: Mapping[str, Any]) -> di
     The same call in any process gives the same training.
     """
     x, y, sample_weight, validation = (_usable(fields.get(name)) for name in ("x", "y", "sample_weight", "validation_data"))
-    class_weight = None if fit.class_weight is None else {int(key): value for key, value in fit.class_weight.items()}
+    class_weight = _class_weight(fit)
     arguments: dict[str, Any] = {
         "batch_size": fit.batch_size,
         "epochs": fit.epochs,
@@ -124,6 +126,11 @@ def fit_arguments(fit: FitArguments, seed: int, fields: Mapping[str, Any]) -> di
         class_weight=class_weight,
     )
     return {**arguments, "x": shuffled}
+
+
+def _class_weight(fit: FitArguments) -> dict[int, float] | None:
+    """As Keras wants it: JSON has no whole numbers as keys."""
+    return None if fit.class_weight is None else {int(key): value for key, value in fit.class_weight.items()}
 
 
 def _usable(field: Any) -> Any:
