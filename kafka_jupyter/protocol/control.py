@@ -54,7 +54,7 @@ class Submitted(Record, frozen=True, tag="submitted"):
     digest: str = ""
     notebook: str = ""
     cell: str = ""
-    retry_of: str = ""
+    retry_of: str = ""  # the run whose last checkpoint this one goes on from, if it had one (rule 11)
     submitted_ms: int = 0  # the client's clock, to be shown only
     keep_days: float = 30.0  # rule TooOld is judged by what the run itself says, so that all readers agree
 
@@ -91,9 +91,17 @@ class Heartbeat(AttemptRecord, frozen=True, tag="heartbeat"):
 
 
 class Checkpointed(AttemptRecord, frozen=True, tag="checkpointed"):
+    """Attempt n, or one after it, can go on at (epoch, step). `parts`: `state` (training/checkpoint.py). `files`: what callbacks had
+    written, by their place below the child's folder. `value` of `metric` says how good it is, more is better where `mode` is "max"; a
+    checkpoint in the middle of an epoch has none."""
+
     epoch: int
     step: int
     parts: dict[str, Part] = {}
+    files: dict[str, Part] = {}
+    metric: str = ""
+    value: float | None = None
+    mode: str = "min"
 
 
 class Applied(AttemptRecord, frozen=True, tag="applied"):

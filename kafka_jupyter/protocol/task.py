@@ -72,6 +72,15 @@ class Requirements(msgspec.Struct, frozen=True, omit_defaults=True):
     memory: int = 0  # bytes in the machine
 
 
+class ResumePoint(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where a retried run goes on: a checkpoint of the run before (see control.Checkpointed)."""
+
+    epoch: int
+    step: int
+    state: Part
+    files: dict[str, Part] = {}
+
+
 class Task(msgspec.Struct, frozen=True, tag_field="type", tag="task", omit_defaults=True):
     run_id: str
     name: str
@@ -90,6 +99,7 @@ class Task(msgspec.Struct, frozen=True, tag_field="type", tag="task", omit_defau
     labels: dict[str, str] = {}
     parent: str = ""
     retry_of: str = ""
+    resume: ResumePoint | None = None
     digest: str = ""  # of model config, data and fit arguments: what --attach compares
     notebook: str = ""
     cell: str = ""

@@ -15,6 +15,7 @@ import msgspec
 
 from kafka_jupyter.protocol import control
 from kafka_jupyter.protocol.topics import DAY_MS
+from kafka_jupyter.runs import checkpoints
 from kafka_jupyter.runs.values import TERMINAL, WAITING, Attempt, Placed, RunState, Start, State, Wish
 
 __all__ = [
@@ -25,6 +26,7 @@ FAILURES_IN_ROW = 3  # Failed-retryable without progress → DEAD (rule 7)
 EXPIRIES_IN_ROW = 6  # Expired without progress → DEAD
 COUNTED_ATTEMPTS = 20  # attempts that ended in Failed-retryable, Expired or Released("unfit") → DEAD
 TOO_OLD_MARGIN_DAYS = 2.0  # a run is ended this long before retention takes its first records
+CHANGES = frozenset({"learning_rate"})  # settings that a resumed training must apply again; others only ask
 DEFAULT_KEEP_DAYS = 30.0  # for a run whose Submitted nobody has seen
 
 Rule = Callable[[RunState, Placed], RunState | None]
@@ -144,7 +146,7 @@ def _checkpointed(state: RunState, placed: Placed, attempt: Attempt) -> RunState
     state = _with(state, open=_moved(attempt, place))
     last = state.checkpoints[-1] if state.checkpoints else None
     if last is None or (record.n, place) > (last.n, (last.epoch, last.step)):  # else a copy, it must not push out the one before
-        state = _with(state, checkpoints=(*state.checkpoints, record)[-2:])
+        state = checkpoints.with_one_more(state, record)
     if state.progress is not None and place <= state.progress:
         return state
     return _with(state, progress=place, failures_in_row=0, expiries_in_row=0)
@@ -153,8 +155,10 @@ def _checkpointed(state: RunState, placed: Placed, attempt: Attempt) -> RunState
 def _applied(state: RunState, placed: Placed, attempt: Attempt) -> RunState:
     record = placed.record
     assert isinstance(record, control.Applied)
-    applied = state.applied if record.request_id in state.applied else (*state.applied, record.request_id)
-    return _with(state, open=attempt, applied=applied)
+    if record.request_id in state.applied:  # sent again, or by a later attempt: what counts is where it was applied first
+        return _with(state, open=attempt)
+    applications = (*state.applications, record) if CHANGES & record.settings.keys() else state.applications
+    return _with(state, open=attempt, applied=(*state.applied, record.request_id), applications=applications)
 
 
 def _succeeded(state: RunState, placed: Placed, _attempt: Attempt) -> RunState:

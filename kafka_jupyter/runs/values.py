@@ -112,9 +112,12 @@ class RunState(msgspec.Struct, frozen=True, omit_defaults=True):
     unfit: tuple[str, ...] = ()  # workers that released the run as unfit: they do not claim it again
     progress: tuple[int, int] | None = None
     checkpoints: tuple[control.Checkpointed, ...] = ()  # the last two accepted
+    best: control.Checkpointed | None = None  # the accepted one with the best value
+    superseded: tuple[control.Checkpointed, ...] = ()  # the last that neither `checkpoints` nor `best` hold any more
     known_requests: tuple[str, ...] = ()
     settings: tuple[control.SettingsRequested, ...] = ()
     applied: tuple[str, ...] = ()
+    applications: tuple[control.Applied, ...] = ()  # those that changed the training, each once
     last_failure: control.Failed | None = None
     last_release: control.Released | None = None
     end: EndRecord | None = None  # the record that ended the run

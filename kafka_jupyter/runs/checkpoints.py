@@ -1,0 +1,68 @@
+"""Which checkpoints of a run are kept: the last two and the best. Pure.
+
+What is superseded once is superseded for ever, in every reader's fold: so it may be deleted by whoever has read it (rule 8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from kafka_jupyter.protocol import control
+from kafka_jupyter.protocol.parts import KafkaRef, Ref, UrlRef
+from kafka_jupyter.runs.values import RunState
+
+_REFS = KafkaRef | UrlRef
+LAST = 2
+REMEMBERED = 8  # superseded ones that the state still names: a worker that dies before it has deleted them leaves them to the next
+
+
+def with_one_more(state: RunState, record: control.Checkpointed) -> RunState:
+    """The state after an accepted Checkpointed."""
+    best = record if _beats(record, state.best) else state.best
+    last = (*state.checkpoints, record)[-LAST:]
+    staying = {_name(checkpoint) for checkpoint in (*last, best) if checkpoint is not None}
+    before = {_name(checkpoint): checkpoint for checkpoint in (*state.checkpoints, state.best) if checkpoint is not None}
+    gone = [_by_reference(checkpoint) for name, checkpoint in before.items() if name not in staying]
+    return msgspec.structs.replace(state, checkpoints=last, best=best, superseded=(*state.superseded, *gone)[-REMEMBERED:])
+
+
+def _name(checkpoint: control.Checkpointed) -> tuple[int, int, int]:
+    return checkpoint.n, checkpoint.epoch, checkpoint.step
+
+
+def _by_reference(checkpoint: control.Checkpointed) -> control.Checkpointed:
+    """Without the bytes that stand in the record itself: nobody has to delete those."""
+    parts, files = ({k: v for k, v in named.items() if isinstance(v, _REFS)} for named in (checkpoint.parts, checkpoint.files))
+    return msgspec.structs.replace(checkpoint, parts=parts, files=files)
+
+
+def _beats(record: control.Checkpointed, best: control.Checkpointed | None) -> bool:
+    if record.value is None:
+        return False
+    if best is None or best.value is None:
+        return True
+    if record.metric != best.metric:
+        return False
+    return record.value > best.value if record.mode == "max" else record.value < best.value
+
+
+def kept(state: RunState) -> list[control.Checkpointed]:
+    """The newest first, each once; the best is last, where it is none of the last two."""
+    newest_first = {_name(checkpoint): checkpoint for checkpoint in reversed(state.checkpoints)}
+    if state.best is not None:
+        newest_first.setdefault(_name(state.best), state.best)
+    return list(newest_first.values())
+
+
+def disposable(state: RunState) -> list[Ref]:
+    """What only superseded checkpoints name."""
+    needed = {ref for checkpoint in kept(state) for ref in _refs(checkpoint)}
+    return list(dict.fromkeys(ref for checkpoint in state.superseded for ref in _refs(checkpoint) if ref not in needed))
+
+
+def _refs(checkpoint: control.Checkpointed) -> Iterator[Ref]:
+    for part in (*checkpoint.parts.values(), *checkpoint.files.values()):
+        if isinstance(part, _REFS):
+            yield part
