@@ -169,6 +169,21 @@ def outputs(specs: Iterable[CallbackSpec], folder: str | os.PathLike[str]) -> di
     return found
 
 
+_PLACE = re.compile(r"callback-(\d{1,4})/[^/].*")
+
+
+def written(folder: pathlib.Path) -> list[str]:
+    """What all callbacks have written, by place below the child's folder: `callback-0/best.keras`."""
+    files = sorted(folder.glob("callback-*/**/*"))
+    return [file.relative_to(folder).as_posix() for file in files if file.is_file() and not file.is_symlink()]
+
+
+def index_of(place: str) -> int | None:
+    """Which callback has written the file at this place; None if it cannot be a place that `written` names."""
+    found = _PLACE.fullmatch(place)
+    return int(found[1]) if found and ".." not in place.split("/") and "\0" not in place else None
+
+
 def _own_folder(folder: pathlib.Path, place: int) -> pathlib.Path:
     return folder / f"callback-{place}"
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -321,11 +321,12 @@ class Elements(Sequence[Any]):
             return tf.RaggedTensor.from_row_splits(self._at(inner["values"], i), self._at(inner["splits"], i))
         return tf.SparseTensor(*(self._at(inner[part], i) for part in ("indices", "values", "shape")))
 
-    def dataset(self, start: int = 0) -> tf.data.Dataset:
-        """As a tf.data.Dataset from element `start` on, of known length."""
+    def dataset(self, rows: Callable[[], Iterable[int]] | None = None) -> tf.data.Dataset:
+        """As a tf.data.Dataset of known length; or of those elements that `rows` names whenever it is iterated anew."""
         signature = _signature(self._node, self._columns, self._tensors(0))
-        made = tf.data.Dataset.from_generator(lambda: (self._tensors(i) for i in range(start, self._count)), output_signature=signature)
-        return made.apply(tf.data.experimental.assert_cardinality(self._count - start))
+        some = rows or (lambda: range(self._count))
+        made = tf.data.Dataset.from_generator(lambda: (self._tensors(i) for i in some()), output_signature=signature)
+        return made if rows else made.apply(tf.data.experimental.assert_cardinality(self._count))
 
     def _tensors(self, i: int) -> Any:
         return tf.nest.map_structure(lambda part: tf.constant(part) if isinstance(part, np.ndarray) else part, self[i])

@@ -4,6 +4,8 @@
     optimizer/<i>         optimizer.variables
     extra/rnn/<layer>/<i> states of stateful RNNs, which `model.variables` leaves out
     extra/idf/<layer>     inverse document frequencies of lookups
+    metric/<i>            model.metrics_variables, in a checkpoint only: `fit` resets them at each epoch
+    beside/<…>            what else a checkpoint holds (models/callback_state.py)
 
 Keys count in the order of `model.variables` and of the flattened layers; both are the same wherever the same config is built.
 """
@@ -12,7 +14,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -33,14 +35,38 @@ _VERSION = 1
 
 def dump(model: keras.Model) -> bytes:
     """The state of `model` and its optimizer as it is now."""
-    tensors, metadata = _collect(model)
+    tensors, metadata = _packed(*_collect(model))
     return bytes(safetensors.numpy.save(tensors, metadata))
 
 
 def save_state(model: keras.Model, path: str | os.PathLike[str]) -> None:
     """As `dump`, into a file."""
-    tensors, metadata = _collect(model)
+    tensors, metadata = _packed(*_collect(model))
     safetensors.numpy.save_file(tensors, path, metadata)
+
+
+def save_checkpoint(model: keras.Model, path: str | os.PathLike[str], beside: Mapping[str, Array], about: Mapping[str, Any]) -> None:
+    """As `save_state`, with the metrics as they stand, other arrays by name, and JSON. Whatever reads a state reads this as well."""
+    arrays, over = _collect(model)
+    arrays.update((f"metric/{i}", _array(v)) for i, v in enumerate(model.metrics_variables))
+    arrays.update((f"beside/{name}", array) for name, array in beside.items())
+    tensors, metadata = _packed(arrays, over, about=about)
+    safetensors.numpy.save_file(tensors, path, metadata)
+
+
+def load_beside(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The other arrays of a checkpoint and its JSON. Raises StoreError."""
+    stored, mark = _read(path)
+    if not isinstance(mark.get("about"), dict):
+        raise StoreError(store=os.fspath(path), detail="this is not a checkpoint")
+    return {key.removeprefix("beside/"): array for key, array in stored.items() if key.startswith("beside/")}, mark["about"]
+
+
+def load_metrics(model: keras.Model, path: str | os.PathLike[str]) -> None:
+    """The metrics of a checkpoint into a model whose metrics have been made. Raises DoesNotFit, StoreError."""
+    stored, _ = _read(path)
+    for variable, value in _matched(list(model.metrics_variables), _numbered(stored, "metric/", ""), "the metrics", ""):
+        variable.assign(value)
 
 
 def load_state(model: keras.Model, path: str | os.PathLike[str]) -> None:
@@ -75,7 +101,8 @@ def values(model: keras.Model, path: str | os.PathLike[str]) -> list[tuple[keras
     return [(variable, value) for variable, value in _plan_model(model, stored, "") if isinstance(variable, keras.Variable)]
 
 
-def _collect(model: keras.Model) -> tuple[dict[str, Array], dict[str, str]]:
+def _collect(model: keras.Model) -> tuple[dict[str, Array], list[int] | None]:
+    """Arrays by key, and which variables the optimizer was built for."""
     arrays = {f"model/{i}": _array(v) for i, v in enumerate(model.variables)}
     optimizer = model.optimizer
     over = None
@@ -83,10 +110,15 @@ def _collect(model: keras.Model) -> tuple[dict[str, Array], dict[str, str]]:
         arrays.update((f"optimizer/{i}", _array(v)) for i, v in enumerate(optimizer.variables))
         over = _trained_indices(model, optimizer) if optimizer.built else None
     arrays.update((key, _array(v)) for key, v in _extras(model))
+    return arrays, over
+
+
+def _packed(arrays: dict[str, Array], over: list[int] | None, **more: Any) -> tuple[dict[str, Array], dict[str, str]]:
+    """What safetensors writes: tensors and metadata."""
     dtypes = {key: array.dtype.name for key, array in arrays.items() if array.dtype.name in _AS_BITS}
     tensors = {key: array.view(_AS_BITS[dtypes[key]]) if key in dtypes else array for key, array in arrays.items()}
     # One key: safetensors writes several in any order, and the same state should be the same bytes.
-    return tensors, {_MARK: json.dumps({"v": _VERSION, "dtypes": dtypes, "over": over}, sort_keys=True)}
+    return tensors, {_MARK: json.dumps({"v": _VERSION, "dtypes": dtypes, "over": over, **more}, sort_keys=True)}
 
 
 def _array(variable: Any) -> Array:

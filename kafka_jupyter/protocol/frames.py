@@ -21,17 +21,43 @@ class Frame(msgspec.Struct, frozen=True, tag_field="type"):
 # --- supervisor → child
 
 
+class Cadence(msgspec.Struct, frozen=True):
+    """When a child writes checkpoints: at the end of an epoch, and in the middle of one that has lasted for `every_s` since the last; but
+    not within `gap_s` of the last one, nor more than `share` of the time is spent on them."""
+
+    every_s: float = 30.0
+    gap_s: float = 1.0
+    share: float = 0.05
+
+
+class Change(msgspec.Struct, frozen=True):
+    """A setting that was applied at (epoch, step) of this run before, and must be again."""
+
+    epoch: int
+    step: int
+    settings: dict[str, Any]
+
+
 class Job(Frame, frozen=True, tag="job"):
-    """One attempt. `task`: the Task as JSON. `inputs`: part name → local file. `folder`: the child's own, outputs go below it."""
+    """One attempt. `task`: the Task as JSON. `inputs`: part name → local file; a part `checkpoint` is where to go on, with the `files`
+    that callbacks had written, by their place below `folder`, the child's own. `publish`: train no more, give what the checkpoint has."""
 
     task: bytes
     inputs: dict[str, str]
     folder: str
     progress_period_s: float = 0.25
+    files: dict[str, str] = {}
+    changes: list[Change] = []
+    publish: bool = False
+    cadence: Cadence = Cadence()
 
 
 class Stop(Frame, frozen=True, tag="stop"):
     """End after the current batch, with the weights so far."""
+
+
+class Suspend(Frame, frozen=True, tag="suspend"):
+    """Write a checkpoint after the current batch (or the validation that is going on) and end."""
 
 
 class Apply(Frame, frozen=True, tag="apply"):
@@ -64,6 +90,27 @@ class Batch(Frame, frozen=True, tag="batch"):
     step: int
     steps: int | None
     metrics: Metrics
+
+
+class Alive(Frame, frozen=True, tag="alive"):
+    """A step was done that no other frame tells of."""
+
+
+class Saved(Frame, frozen=True, tag="saved"):
+    """A checkpoint lies in `file`, to be deleted by whoever has taken it. `outputs`: what callbacks have written so far, place below the
+    child's folder → a copy that does not change. `value` of `metric` as in control.Checkpointed."""
+
+    epoch: int
+    step: int
+    file: str
+    outputs: dict[str, str]
+    metric: str = ""
+    value: float | None = None
+    mode: str = "min"
+
+
+class Suspended(Frame, frozen=True, tag="suspended"):
+    """The last frame of a child that ended because it was told to suspend; its last Saved is where to go on."""
 
 
 class AppliedFrame(Frame, frozen=True, tag="applied"):
@@ -102,8 +149,8 @@ class Equipment(Frame, frozen=True, tag="equipment"):
     unfit: str = ""
 
 
-ToChild = Job | Stop | Apply
-FromChild = Ready | Epoch | Batch | AppliedFrame | Done | Error | Equipment
+ToChild = Job | Stop | Suspend | Apply
+FromChild = Ready | Epoch | Batch | Alive | Saved | Suspended | AppliedFrame | Done | Error | Equipment
 
 _encoder = msgspec.msgpack.Encoder()
 _to_child = msgspec.msgpack.Decoder(ToChild)

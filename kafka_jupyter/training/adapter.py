@@ -6,6 +6,9 @@ what it makes of sample weights, class weights, strings, ragged and sparse tenso
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,9 @@ import tensorflow as tf
 from keras import tree
 from keras.src.trainers.data_adapters import array_slicing  # what `fit` itself uses: no public names
 from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+from keras.src.trainers.data_adapters.tf_dataset_adapter import TFDatasetAdapter
+
+from kafka_jupyter.models.data import Elements
 
 Order = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -76,6 +82,111 @@ class ShuffledArrays(ArrayDataAdapter):  # type: ignore[misc]
         if self.has_partial_batch:
             batches = batches.concatenate(tf.data.Dataset.from_tensors(order[whole:]))
         return batches
+
+
+@dataclasses.dataclass(frozen=True)
+class Passes:
+    """Which batches of the data each epoch takes. `batches`: of one whole pass.
+
+    As Keras has it: without `steps_per_epoch` every epoch is a pass; with it a pass goes on in the next epoch, and an epoch in which
+    it is used up ends early. Here known from the epoch alone, so that a training can begin anywhere.
+    """
+
+    batches: int
+    steps_per_epoch: int | None = None
+    initial_epoch: int = 0
+
+    @property
+    def steps(self) -> int:
+        """The most batches that an epoch has."""
+        return min(self.steps_per_epoch or self.batches, self.batches)
+
+    def of(self, epoch: int) -> tuple[int, int, int]:
+        """(epoch in which the pass began, first batch, number of batches)."""
+        since = (epoch - self.initial_epoch) % math.ceil(self.batches / self.steps)
+        first = since * self.steps
+        return epoch - since, first, min(self.steps, self.batches - first)
+
+
+class ResumedArrays(ShuffledArrays):
+    """As `ShuffledArrays`, or arrays in their own order, from batch `skip` of epoch `initial_epoch` on. Epochs may be shorter than
+    `num_batches` says: whoever runs them ends them (training/resume.py)."""
+
+    def __init__(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        seed: int | None,
+        initial_epoch: int,
+        skip: int,
+        passes: Callable[[int], Passes],
+        batch_size: int | None = None,
+        steps_per_epoch: int | None = None,
+        class_weight: dict[int, float] | None = None,
+    ) -> None:
+        """`seed` None: the order of the arrays themselves. `passes`: from the number of batches."""
+        super().__init__(
+            x,
+            y,
+            sample_weight,
+            seed=seed or 0,
+            initial_epoch=initial_epoch,
+            batch_size=batch_size,
+            steps_per_epoch=steps_per_epoch,
+            class_weight=class_weight,
+        )
+        self._shuffled = seed is not None
+        self._from = (initial_epoch, skip)
+        self.passes = passes(self._size)
+
+    @property
+    def num_batches(self) -> int:
+        return self.passes.steps
+
+    def _pass(self, _: tf.Tensor) -> tf.Tensor:
+        return tf.ensure_shape(tf.numpy_function(self._order, [], tf.int64), [None])
+
+    def _order(self) -> Order:
+        began, first, count = _rest(self.passes, self._epoch, self._from)
+        order = order_of(self._seed, began, self._num_samples) if self._shuffled else np.arange(self._num_samples)
+        return order[first * self._batch_size : (first + count) * self._batch_size]
+
+    def _batches(self, order: tf.Tensor) -> tf.data.Dataset:
+        size = tf.shape(order, tf.int64)[0]
+        whole = size // self._batch_size * self._batch_size
+        batches = tf.data.Dataset.from_tensor_slices(tf.reshape(order[:whole], [-1, self._batch_size]))
+        if self.has_partial_batch:
+            batches = batches.concatenate(tf.data.Dataset.from_tensors(order[whole:]).take(tf.cast(size > whole, tf.int64)))
+        return batches
+
+
+class ResumedElements(TFDatasetAdapter):  # type: ignore[misc] # Keras has no types
+    """The elements of a stored dataset from batch `skip` of epoch `initial_epoch` on; else as `ResumedArrays`."""
+
+    def __init__(self, elements: Elements, passes: Passes, initial_epoch: int, skip: int, class_weight: dict[int, float] | None) -> None:
+        self.passes = passes
+        self._epoch, self._from = initial_epoch - 1, (initial_epoch, skip)
+        super().__init__(elements.dataset(self._rows), class_weight=class_weight)
+
+    @property
+    def num_batches(self) -> int:
+        return self.passes.steps
+
+    def on_epoch_begin(self) -> None:
+        self._epoch += 1
+
+    def _rows(self) -> range:
+        _, first, count = _rest(self.passes, self._epoch, self._from)
+        return range(first, first + count)
+
+
+def _rest(passes: Passes, epoch: int, begun: tuple[int, int]) -> tuple[int, int, int]:
+    """As `Passes.of`, without what the first epoch had done before it was cut."""
+    began, first, count = passes.of(max(epoch, begun[0]))  # somebody may look at the first batch before it has begun
+    skip = begun[1] if epoch <= begun[0] else 0
+    return began, first + skip, count - skip
 
 
 def _gather(rows: tf.Tensor, data: Any) -> Any:

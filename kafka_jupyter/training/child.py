@@ -18,6 +18,7 @@ import tensorflow as tf
 from kafka_jupyter.errors import CannotTravel, ModelMismatch, NeedsTrust, StoreError
 from kafka_jupyter.protocol import codec, frames
 from kafka_jupyter.protocol.task import Task
+from kafka_jupyter.training.checkpoint import Checkpointer, Suspension
 from kafka_jupyter.training.fit import Fit
 from kafka_jupyter.training.reporter import Reporter
 from kafka_jupyter.training.warmup import warm_up
@@ -37,8 +38,9 @@ class _Child:
         self._sock = sock
         self._sending = threading.Lock()
         self._jobs: queue.SimpleQueue[frames.Job] = queue.SimpleQueue()
-        self._early: list[frames.Stop | frames.Apply] = []
+        self._early: list[frames.Stop | frames.Suspend | frames.Apply] = []
         self._reporter: Reporter | None = None
+        self._checkpointer: Checkpointer | None = None
         self._handing_over = threading.Lock()
         self._worker_loss: float | None = None
         self._over = False
@@ -66,12 +68,14 @@ class _Child:
             if not self._over:  # else this process is ending by itself, and has closed the socket
                 os.killpg(0, signal.SIGKILL)
 
-    def _obey(self, frame: frames.Stop | frames.Apply) -> None:
+    def _obey(self, frame: frames.Stop | frames.Suspend | frames.Apply) -> None:
         with self._handing_over:
-            if self._reporter is None:
+            if self._reporter is None or self._checkpointer is None:
                 self._early.append(frame)
             elif isinstance(frame, frames.Stop):
                 self._reporter.stop()
+            elif isinstance(frame, frames.Suspend):
+                self._checkpointer.suspend()
             else:
                 self._reporter.apply(frame)
 
@@ -82,17 +86,23 @@ class _Child:
     def _train(self, job: frames.Job) -> frames.Frame:
         task = _readable(job.task)
         folder = os.path.abspath(job.folder)
-        fit = Fit(task, {name: os.path.abspath(path) for name, path in job.inputs.items()}, folder)
+        fit = Fit(task, {name: os.path.abspath(path) for name, path in job.inputs.items()}, folder, job.files)
         os.chdir(folder)  # a file with a relative name lands with the others, not where the worker stands
         reporter = Reporter(
-            self._send, lambda expected, rtol: self._check(fit, expected, rtol), job.progress_period_s, task.fit.initial_epoch
+            self._send, lambda expected, rtol: self._check(fit, expected, rtol), job.progress_period_s, fit.place, job.changes
         )
+        checkpointer = Checkpointer(self._send, folder, job.cadence)
         with self._handing_over:
-            self._reporter = reporter
+            self._reporter, self._checkpointer = reporter, checkpointer
         for frame in self._early:
             self._obey(frame)
-        result = fit.run(reporter)
-        return frames.Done(result.files, result.outputs, reporter.stopped_early, reporter.epochs_done, reporter.metrics)
+        try:
+            result = fit.run(reporter, checkpointer, job.publish)
+        except Suspension:
+            return frames.Suspended()
+        stopped_early = reporter.stopped_early or (job.publish and reporter.epochs_done < task.fit.epochs)
+        metrics = reporter.metrics or (fit.point.metrics if fit.point else {})
+        return frames.Done(result.files, result.outputs, stopped_early, reporter.epochs_done, metrics)
 
     def _check(self, fit: Fit, expected: float, rtol: float) -> float:
         """The loss of the first rows on the state as it arrived, compared with the notebook's. Raises ModelMismatch.

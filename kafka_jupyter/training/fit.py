@@ -12,12 +12,17 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.trainers.data_adapters import array_slicing  # how `fit` splits: no public name
+from keras.src.trainers.data_adapters import array_slicing  # how `fit` splits: no public names here
+from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+from keras.src.trainers.data_adapters.data_adapter import DataAdapter
+from keras.src.trainers.data_adapters.tf_dataset_adapter import TFDatasetAdapter
 
 from kafka_jupyter.models import allowlist, callbacks, data, probe, rebuild, state
 from kafka_jupyter.protocol.task import FitArguments, Task
 from kafka_jupyter.store import arrays
-from kafka_jupyter.training.adapter import ShuffledArrays
+from kafka_jupyter.training import resume
+from kafka_jupyter.training.adapter import Passes, ResumedArrays, ResumedElements, ShuffledArrays
+from kafka_jupyter.training.checkpoint import Checkpointer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,30 +37,64 @@ class Result:
 class Fit:
     """A Task with its parts as local files. `run` may be called once."""
 
-    def __init__(self, task: Task, inputs: Mapping[str, str], folder: str) -> None:
+    def __init__(self, task: Task, inputs: Mapping[str, str], folder: str, files: Mapping[str, str] | None = None) -> None:
+        """`inputs` may hold a `checkpoint` to go on from; `files` are those that callbacks had written then, by place below the folder.
+        Raises StoreError."""
         self.task = task
         self._folder = pathlib.Path(folder)
         self._config = pathlib.Path(inputs["model"]).read_bytes()
         self._state = inputs["state"]
+        self._files = files or {}
+        self.point = resume.read(inputs["checkpoint"]) if "checkpoint" in inputs else None
         self.structure = task.data.structure
         self.leaves = [arrays.load(inputs[f"data/{i}"]) for i in range(len(task.data.leaves))]
 
-    def run(self, reporter: keras.callbacks.Callback) -> Result:
-        """Trains; `reporter` is called behind all other callbacks. Raises whatever Keras raises, CannotTravel, DoesNotFit, StoreError."""
+    @property
+    def place(self) -> tuple[int, int]:
+        """(epoch, step) where `run` begins."""
+        return (self.point.epoch, self.point.step) if self.point else (self.task.fit.initial_epoch, 0)
+
+    def run(self, reporter: keras.callbacks.Callback, checkpointer: Checkpointer, publish: bool = False) -> Result:
+        """Trains; `reporter` is called behind all other callbacks, `checkpointer` behind it. `publish`: trains no more, ends as if the
+        checkpoint had been the last word.
+
+        Raises whatever Keras raises, CannotTravel, DoesNotFit, StoreError, Suspension.
+        """
         document = allowlist.check(self._config)
         keras.utils.set_random_seed(self.task.seed)  # seed generators come with the state; this is for what is made anew
         with rebuild.keras_globals(document):
-            model = self._model = rebuild.build(self._config, self._state)
+            model = self._model = rebuild.build(self._config, self.point.file if self.point else self._state)
             built = callbacks.build(self.task.callbacks, self._folder)
             # Keras would append its History behind our reporter, which must see the last word of everybody.
             history = next((c for c in built if isinstance(c, keras.callbacks.History)), None) or keras.callbacks.History()
-            others = [c for c in built if c is not history]
-            model.fit(
-                **fit_arguments(self.task.fit, self.task.seed, data.load(self.structure, self.leaves)),
-                callbacks=[*others, history, reporter],
-                verbose=0,
-            )
+            remembering = built if history in built else [*built, history]
+            called = [*(c for c in built if c is not history), history, reporter, checkpointer]
+            arguments, passes = self._arguments()
+            checkpointer.watch(remembering, passes)
+            if self.point is not None:
+                if publish:
+                    arguments["epochs"] = self.point.epoch
+                self._prepare(model, arguments)
+                resume.bring_back(self._files, self._folder, built, early=True)
+                params = {"verbose": 0, "epochs": self.task.fit.epochs, "steps": self.task.fit.steps_per_epoch or passes.batches}
+                called = resume.ResumedCallbacks(
+                    called, remembering, self.point, passes, (self._files, self._folder), model=model, **params
+                )
+            model.fit(**arguments, callbacks=called, verbose=0)
             return self._keep(model, built, history)
+
+    def _arguments(self) -> tuple[dict[str, Any], Passes]:
+        fields = data.load(self.structure, self.leaves)
+        return fit_arguments(self.task.fit, self.task.seed, fields, self.place if self.point else None)
+
+    def _prepare(self, model: keras.Model, arguments: Mapping[str, Any]) -> None:
+        """Within an epoch its metrics go on as well, and those exist only once the model has seen a batch."""
+        assert self.point is not None
+        if self.point.step:
+            batch = next(iter(arguments["x"].get_tf_dataset()))
+            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+            model.test_on_batch(x, y, sample_weight)
+            state.load_state(model, self.point.file)
 
     def first_loss(self) -> float:
         """The loss of the first rows with the state from before the training, which does not notice: no second model is built.
@@ -90,42 +129,70 @@ def _outcome(model: keras.Model, built: Sequence[keras.callbacks.Callback], hist
     }
 
 
-def fit_arguments(fit: FitArguments, seed: int, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `Model.fit`, except callbacks and verbose. `fields`: x, y, sample_weight and validation_data as data.load has them.
+def fit_arguments(
+    fit: FitArguments, seed: int, fields: Mapping[str, Any], place: tuple[int, int] | None = None
+) -> tuple[dict[str, Any], Passes]:
+    """The arguments of `Model.fit`, except callbacks and verbose, and how its epochs pass over the data. `fields`: x, y, sample_weight
+    and validation_data as data.load has them. `place`: (epoch, step) to go on from.
 
     The same call in any process gives the same training.
     """
-    x, y, sample_weight, validation = (_usable(fields.get(name)) for name in ("x", "y", "sample_weight", "validation_data"))
-    class_weight = _class_weight(fit)
+    x, (y, sample_weight, validation) = fields["x"], (_usable(fields.get(name)) for name in ("y", "sample_weight", "validation_data"))
+    if fit.validation_split and validation is None and not isinstance(x, data.Elements):
+        # As `fit` does it: the last rows are split off before anything is shuffled.
+        (x, y, sample_weight), validation = array_slicing.train_validation_split((_usable(x), y, sample_weight), fit.validation_split)
+    adapter, passes = _adapter(fit, seed, x, y, sample_weight, place)
     arguments: dict[str, Any] = {
+        "x": adapter,
         "batch_size": fit.batch_size,
         "epochs": fit.epochs,
-        "initial_epoch": fit.initial_epoch,
-        "steps_per_epoch": fit.steps_per_epoch,
+        "initial_epoch": place[0] if place else fit.initial_epoch,
+        "steps_per_epoch": None if place else fit.steps_per_epoch,
         "shuffle": False,
+        "validation_data": validation,
         "validation_freq": fit.validation_freq,
         "validation_steps": fit.validation_steps,
         "validation_batch_size": fit.validation_batch_size,
     }
-    if isinstance(x, tf.data.Dataset):  # batches already, in the order in which they were read
-        return {**arguments, "x": x, "validation_data": validation, "class_weight": class_weight}
-    if fit.validation_split and validation is None:
-        # As `fit` does it: the last rows are split off before anything is shuffled.
-        (x, y, sample_weight), validation = array_slicing.train_validation_split((x, y, sample_weight), fit.validation_split)
-    arguments["validation_data"] = validation
-    if not fit.shuffle:
-        return {**arguments, "x": x, "y": y, "sample_weight": sample_weight, "class_weight": class_weight}
-    shuffled = ShuffledArrays(
-        x,
-        y,
-        sample_weight,
-        seed=seed,
-        initial_epoch=fit.initial_epoch,
-        batch_size=fit.batch_size,
-        steps_per_epoch=fit.steps_per_epoch,
-        class_weight=class_weight,
-    )
-    return {**arguments, "x": shuffled}
+    return arguments, passes
+
+
+def _adapter(fit: FitArguments, seed: int, x: Any, y: Any, sample_weight: Any, place: tuple[int, int] | None) -> tuple[DataAdapter, Passes]:
+    def passes(batches: int) -> Passes:
+        return Passes(batches, fit.steps_per_epoch, fit.initial_epoch)
+
+    steps, batch_size, class_weight = fit.steps_per_epoch, fit.batch_size, _class_weight(fit)
+    if isinstance(x, data.Elements):  # batches already, in the order in which they were read
+        whole = passes(len(x))
+        if place:
+            return ResumedElements(x, whole, *place, class_weight), whole
+        return TFDatasetAdapter(x.dataset(), class_weight=class_weight), whole
+    arrays = (_usable(x), y, sample_weight)
+    if place:
+        resumed = ResumedArrays(
+            *arrays,
+            seed=seed if fit.shuffle else None,
+            initial_epoch=place[0],
+            skip=place[1],
+            passes=passes,
+            batch_size=batch_size,
+            steps_per_epoch=steps,
+            class_weight=class_weight,
+        )
+        return resumed, resumed.passes
+    adapter: DataAdapter
+    if fit.shuffle:
+        adapter = ShuffledArrays(
+            *arrays,
+            seed=seed,
+            initial_epoch=fit.initial_epoch,
+            batch_size=batch_size,
+            steps_per_epoch=steps,
+            class_weight=class_weight,
+        )
+    else:
+        adapter = ArrayDataAdapter(*arrays, batch_size=batch_size, steps=steps, class_weight=class_weight)
+    return adapter, passes(adapter.num_batches)
 
 
 def _class_weight(fit: FitArguments) -> dict[int, float] | None:

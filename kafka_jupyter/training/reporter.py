@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -25,8 +25,14 @@ class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
     """
 
     def __init__(
-        self, send: Callable[[frames.Frame], None], check: Callable[[float, float], float], period_s: float, initial_epoch: int = 0
+        self,
+        send: Callable[[frames.Frame], None],
+        check: Callable[[float, float], float],
+        period_s: float,
+        place: tuple[int, int] = (0, 0),
+        changes: Sequence[frames.Change] = (),
     ) -> None:
+        """`place`: (epoch, step) where the training begins. `changes`: settings to be applied again at their places behind it."""
         super().__init__()
         self._send = send
         self._check = check
@@ -35,11 +41,12 @@ class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
         self._stop = False
         self._sent_at = -math.inf
         self._waiting: frames.Batch | None = None
-        self._epoch, self._step = initial_epoch, 0
+        self._epoch, self._step = self._begun = place
+        self._changes = collections.deque(sorted(changes, key=lambda change: (change.epoch, change.step)))
         self._begun_at = 0.0
         self._first_batch_at: float | None = None
         self.stopped_early = False
-        self.epochs_done = initial_epoch
+        self.epochs_done = place[0]
         self.metrics: Metrics = {}
 
     def stop(self) -> None:
@@ -51,7 +58,7 @@ class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
     # --- called by Keras
 
     def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002
-        self._send(frames.Ready(epoch=self._epoch, device=equipment.device(), versions=equipment.versions()))
+        self._send(frames.Ready(*self._begun, device=equipment.device(), versions=equipment.versions()))
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
         self._epoch, self._step, self._begun_at = epoch, 0, time.monotonic()
@@ -68,18 +75,16 @@ class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
             self._waiting = frames.Batch(self._epoch, self._step, steps, flat_metrics(logs))
         if self._first_batch_at is None:
             self._first_batch_at = now
-        # What is asked while the first epoch runs may wait for its end, if that is soon: its numbers are what a person waits for.
-        if self._requests and now - self._first_batch_at > FIRST_EPOCH_S:
-            self._serve()
+        self._serve((self._epoch, self._step), now - self._first_batch_at > FIRST_EPOCH_S)
         if self._stop and not self.model.stop_training:
             self.model.stop_training = True
             self.stopped_early = self._step != steps or self._epoch + 1 < self.params["epochs"]
 
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
-        """A long validation must not hide that the epoch's last batch is done."""
-        if self._waiting is not None and time.monotonic() - self._sent_at >= self._period_s:
+        """A long validation must not hide that the epoch's last batch is done, nor look like a stall."""
+        if time.monotonic() - self._sent_at >= self._period_s:
             self._sent_at = time.monotonic()
-            self._send(self._waiting)
+            self._send(self._waiting or frames.Alive())
             self._waiting = None
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -87,25 +92,30 @@ class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
         self.epochs_done = epoch + 1
         self.metrics = flat_metrics(logs)
         self._send(frames.Epoch(epoch, self._step, self.metrics, time.monotonic() - self._begun_at, round(time.time() * 1000)))
-        self._serve()
+        self._serve((epoch + 1, 0), checks=True)
         if self._stop and not self.model.stop_training:  # asked for while the epoch was validated
             self.model.stop_training = True
             self.stopped_early = epoch + 1 < self.params["epochs"]
 
     def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002
-        self._serve()
+        self._serve((self.epochs_done, 0), checks=True)
 
     # --- requests
 
-    def _serve(self) -> None:
-        while self._requests:
+    def _serve(self, place: tuple[int, int], checks: bool) -> None:
+        """`checks`: whether to look at the loss as well. In the first epoch that waits for its end, if it is soon: the epoch's numbers
+        are what a person waits for."""
+        while self._changes and (self._changes[0].epoch, self._changes[0].step) <= place:
+            self._change(self._changes.popleft().settings)
+        while self._requests and (checks or "check_loss" not in self._requests[0].settings):
             request = self._requests.popleft()
-            done: dict[str, Any] = {}
-            if "learning_rate" in request.settings:
-                done |= self._set_learning_rate(request.settings["learning_rate"])
+            done = self._change(request.settings)
             if "check_loss" in request.settings:
                 done["worker_loss"] = self._check(request.settings["check_loss"], request.settings.get("check_rtol", 1e-3))
-            self._send(frames.AppliedFrame(request.request_id, done, self._epoch, self._step))
+            self._send(frames.AppliedFrame(request.request_id, done, *place))
+
+    def _change(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        return self._set_learning_rate(settings["learning_rate"]) if "learning_rate" in settings else {}
 
     def _set_learning_rate(self, wanted: Any) -> dict[str, Any]:
         """A request that makes no sense is answered, never a reason to end a training."""

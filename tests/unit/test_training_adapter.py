@@ -55,7 +55,7 @@ def same(ours, theirs):
 def fitted(fields, seed=7, **arguments):
     model = network()
     callbacks = arguments.pop("callbacks", None)
-    model.fit(**fit_arguments(FitArguments(**arguments), seed, fields), verbose=0, callbacks=callbacks)
+    model.fit(**fit_arguments(FitArguments(**arguments), seed, fields)[0], verbose=0, callbacks=callbacks)
     return model
 
 
@@ -116,7 +116,7 @@ def test_with_steps_per_epoch_a_pass_lasts_several_epochs(steps):
     model = keras.Model(inputs, keras.layers.Dense(1)(Rows()(inputs)))
     model.compile("sgd", "mse", run_eagerly=True)
     fields = {"x": np.arange(ROWS, dtype="float32")[:, None], "y": np.zeros((ROWS, 1), "float32")}
-    arguments = fit_arguments(FitArguments(epochs=3, steps_per_epoch=steps, batch_size=10), 7, fields)
+    arguments, _ = fit_arguments(FitArguments(epochs=3, steps_per_epoch=steps, batch_size=10), 7, fields)
     with pytest.warns(UserWarning, match="ran out of data"):
         model.fit(**arguments, verbose=0)
     per_epoch = {2: [2, 2, 1], 3: [3, 2, 3]}[steps]
@@ -185,8 +185,8 @@ def test_structured_inputs_targets_and_weights_are_shuffled_together():
 def test_stored_strings_come_back_as_the_tensors_they_were():
     words = tf.constant([["ab"], ["ü"], [""]])
     encoded = data.encode({"x": words, "validation_data": ([words, words],)})
-    arguments = fit_arguments(FitArguments(shuffle=False), 7, data.load(encoded.structure, encoded.leaves))
-    for part in keras.tree.flatten((arguments["x"], arguments["validation_data"])):
+    arguments, _ = fit_arguments(FitArguments(shuffle=False), 7, data.load(encoded.structure, encoded.leaves))
+    for part in keras.tree.flatten((next(iter(arguments["x"].get_tf_dataset())), arguments["validation_data"])):
         np.testing.assert_array_equal(part.numpy(), words.numpy())
 
 
