@@ -73,6 +73,10 @@ class Settings:
     lease_ttl_s: float = 30.0  # silence after which an attempt may be expired; heartbeats every ttl/6
     claim_grace_s: float = 0.05  # how long others wait for the worker that owns the task's partition
     outage_grace_s: float = 600.0  # a training goes on for so long without Kafka
+    stall_timeout_s: float = 600.0  # a child that makes no step for so long is killed, and the run tried again
+    checkpoint_every_s: float = 30.0  # in the middle of an epoch; at the end of each epoch there is one anyway
+    checkpoint_gap_s: float = 1.0  # but not so soon after the last one; 0: at the end of every epoch
+    checkpoint_share: float = 0.05  # of a training's time that may go into writing them; 1: no limit
     cancel_grace_s: float = 1.0  # between SIGTERM and SIGKILL of a child
     delivery_timeout_s: float = 10.0  # of one record
     connect_timeout_s: float = 5.0  # "broker unreachable" is said after this
@@ -115,6 +119,8 @@ class Settings:
             ("partitions", not 1 <= self.partitions <= 1000, "must be between 1 and 1000"),
             ("replication", not 0 <= self.replication <= 10, "must be between 0 (automatic) and 10"),
             ("keep_days", self.keep_days < 3, "must be at least 3: a run is ended 2 days before its log goes"),
+            ("checkpoint_share", not 0 < self.checkpoint_share <= 1, "must be above 0 and at most 1"),
+            ("stall_timeout_s", self.stall_timeout_s <= 0, "must be above 0"),
             ("lease_ttl_s", self.lease_ttl_s < 0.5, "must be at least 0.5 s"),
             ("group_protocol", self.group_protocol not in ("auto", "consumer", "classic"), "must be auto, consumer or classic"),
             ("on_interrupt", self.on_interrupt not in ("detach", "stop", "cancel"), "must be detach, stop or cancel"),

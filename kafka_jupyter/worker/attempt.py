@@ -1,6 +1,7 @@
 """One attempt at a run, from its Claimed to the record that ends it. Lives on the supervisor's loop; nothing here blocks.
 
     CLAIMING → PREPARING → TRAINING → STORING → ENDING → OVER
+                                    ↘ LEAVING ↗
 
 What the log says (`on_state`) always wins: an attempt that is not the open one any more is cut off, its child killed.
 """
@@ -17,9 +18,11 @@ from kafka_jupyter import errors
 from kafka_jupyter.protocol import control, frames, ids
 from kafka_jupyter.protocol.parts import Part
 from kafka_jupyter.protocol.task import Task
+from kafka_jupyter.runs import checkpoints
 from kafka_jupyter.runs.lease import heartbeat_period
 from kafka_jupyter.runs.state import RunState, Wish
 from kafka_jupyter.worker import endings
+from kafka_jupyter.worker.checkpoints import Checkpoints
 from kafka_jupyter.worker.children import Child, Exit
 from kafka_jupyter.worker.endings import Ending
 from kafka_jupyter.worker.reporter import Reporter
@@ -29,6 +32,8 @@ from kafka_jupyter.worker.transfer import Prepared, Results, keep, prepare
 logger = logging.getLogger(__name__)
 
 SETTLED_S = 5.0
+LEAVE_S = 2.0  # a worker that shuts down waits so long for a checkpoint
+TICK_LIMIT_S = 1.0  # of silence of a child that one tick may count: a worker that was asleep does not blame it
 AGAIN_S = 1.0  # between two tries to bring in a task or to store results while Kafka or the store is away
 
 
@@ -37,6 +42,7 @@ class Phase(enum.Enum):
     PREPARING = enum.auto()
     TRAINING = enum.auto()
     STORING = enum.auto()
+    LEAVING = enum.auto()  # suspended: its last checkpoint is on its way
     ENDING = enum.auto()
     OVER = enum.auto()
 
@@ -53,6 +59,8 @@ class Attempt:
         self._child: Child | None = None
         self._done: frames.Done | None = None
         self._error: frames.Error | None = None
+        self._suspended = False
+        self._leaving: tuple[Ending, float] | None = None  # what to say once its last checkpoint is safe, and when at the latest
         self._ending: Ending | None = None
         self._interrupted: Ending | None = None  # cancelled, or the worker shuts down: what to say when the child is gone
         self._stop = False
@@ -60,9 +68,13 @@ class Attempt:
         self._kept: dict[str, Part] = {}  # results that are stored already, by local file
         self._outage_since_s: float | None = None
         self._again: tuple[float, Callable[[], None]] | None = None  # when to try once more, and what
-        self._training_since_s = 0.0
+        self._training_since_s = self._ticked_s = now_s
+        self._quiet_s = 0.0  # how long the child has made no step
+        self._stalled = False
         self._forwarded: set[str] = set()
         self._own: dict[str, Any] = {"run_id": self.run_id, "n": self.n, "worker": site.worker_id, "nonce": self.nonce}
+        self._checkpoints = Checkpoints(site, self._own, self._reporter)
+        self._state = state
         self._heartbeat_due_s = now_s + heartbeat_period(site.settings.lease_ttl_s)
         self._read_back_s = now_s  # up to when we surely know what the log says
         site.outbox.put(control.Claimed(**self._own, task=self._place))
@@ -92,9 +104,13 @@ class Attempt:
             return
         if not mine or self.phase is Phase.ENDING:
             return
-        self._read_back_s = time.monotonic()
+        self._read_back_s, self._state = time.monotonic(), state
+        self._checkpoints.on_state(state)
+        self._leave_when_safe()
         if state.wish is Wish.CANCEL:
             self._interrupt(lambda end: control.Cancelled(**self._own, log_end=end))
+        elif state.wish is Wish.PAUSE:
+            self._suspend(lambda end: control.Released(**self._own, reason="pause", log_end=end), self._site.settings.outage_grace_s)
         elif state.wish is Wish.STOP and not self._stop:
             self._stop = True
             self._send(frames.Stop())
@@ -116,16 +132,29 @@ class Attempt:
         if self._again is not None and now_s >= self._again[0]:
             (_, step), self._again = self._again, None
             step()
+        self._watch(now_s)
+        self._checkpoints.tick(now_s)
+        self._leave_when_safe()
+        if self._leaving is not None and now_s > self._leaving[1]:
+            self._leave_without()
         self._end_when_reported()
 
     def shut_down(self) -> None:
         if self.phase is Phase.CLAIMING:
             return  # if the claim wins, `on_state` releases it
-        self._interrupt(lambda end: control.Released(**self._own, reason="shutdown", log_end=end))
+        self._suspend(lambda end: control.Released(**self._own, reason="shutdown", log_end=end), LEAVE_S)
 
     def disown(self) -> None:
         """Kafka has been away for longer than the grace: nobody can know what this child does."""
         self._over()
+
+    def _watch(self, now_s: float) -> None:
+        """A child that makes no step for too long is killed: its supervisor's heartbeats would keep the run for ever."""
+        self._quiet_s += min(now_s - self._ticked_s, TICK_LIMIT_S)
+        self._ticked_s = now_s
+        if self._child is not None and not self._stalled and self._quiet_s > self._site.settings.stall_timeout_s:
+            self._stalled = True
+            self._child.terminate(0)
 
     def _beat(self, now_s: float) -> None:
         """A supervisor whose own records do not come back may be able to write but not to read: it falls silent (rule 6)."""
@@ -148,7 +177,8 @@ class Attempt:
 
     def _prepare(self) -> None:
         folder = self._site.folder / f"{self.run_id}-{self.n}-{self.nonce}"
-        self._site.aside(lambda: prepare(self._site, self._place, self.run_id, folder, self._task), self._on_prepared)
+        candidates = checkpoints.kept(self._state)
+        self._site.aside(lambda: prepare(self._site, self._place, self.run_id, folder, self._task, candidates), self._on_prepared)
 
     def _on_prepared(self, outcome: Prepared | Exception) -> None:
         if isinstance(outcome, Prepared) and self.phase is not Phase.PREPARING:
@@ -163,15 +193,38 @@ class Attempt:
         if self._interrupted is not None:
             self._say(self._interrupted)
             return
-        self.phase, self._training_since_s = Phase.TRAINING, time.monotonic()
-        post = self._site.post
+        state = self._state
+        if state.wish is Wish.STOP and state.checkpoints and outcome.point is None:
+            lost = errors.ArtifactMissing(name="of the last checkpoint", detail="; ".join(outcome.notes))
+            self._say(endings.refusal(self._own, lost, trained=True))
+            return
+        for note in outcome.notes:
+            self._reporter.line(note, "stderr")
+        self._train(outcome)
+
+    def _train(self, prepared: Prepared) -> None:
+        self.phase, self._training_since_s, self._quiet_s = Phase.TRAINING, time.monotonic(), 0.0
+        post, settings, state = self._site.post, self._site.settings, self._state
+        self._reporter.place = prepared.place
         self._child = self._site.children.start(
             lambda frame: post(lambda: self._on_frame(frame)),
             lambda text, stream: post(lambda: self._reporter.line(text, stream)),
             lambda exit: post(lambda: self._on_exit(exit)),
         )
-        self._child.send(frames.Job(outcome.task_json, outcome.inputs, str(outcome.folder)))
-        if self._stop:
+        again = [frames.Change(a.epoch, a.step, a.settings) for a in state.applications if (a.epoch, a.step) > prepared.place]
+        cadence = frames.Cadence(settings.checkpoint_every_s, settings.checkpoint_gap_s, settings.checkpoint_share)
+        publish = state.wish is Wish.STOP and prepared.point is not None
+        job = frames.Job(
+            prepared.task_json,
+            prepared.inputs,
+            str(prepared.folder),
+            files=prepared.files,
+            changes=again,
+            publish=publish,
+            cadence=cadence,
+        )
+        self._child.send(job)
+        if self._stop and not publish:
             self._child.send(frames.Stop())
 
     def _send(self, frame: frames.Frame) -> None:
@@ -183,6 +236,7 @@ class Attempt:
     def _on_frame(self, frame: Any) -> None:
         if self.phase is not Phase.TRAINING:
             return
+        self._quiet_s = 0.0
         match frame:
             case frames.Ready():
                 assert self._prepared is not None
@@ -191,6 +245,7 @@ class Attempt:
                     **self._own,
                     epoch=frame.epoch,
                     step=frame.step,
+                    checkpoint=self._prepared.point.state if self._prepared.point else None,
                     log_offset=self._prepared.log_offset,
                     device=frame.device,
                     host=self._site.host,
@@ -206,6 +261,10 @@ class Attempt:
                 self._site.outbox.put(
                     control.Applied(**self._own, request_id=frame.request_id, settings=frame.settings, epoch=frame.epoch, step=frame.step)
                 )
+            case frames.Saved():
+                self._checkpoints.saved(frame)
+            case frames.Suspended():
+                self._suspended = True
             case frames.Done():
                 self._done = frame
             case frames.Error():
@@ -222,6 +281,11 @@ class Attempt:
         elif self._done is not None and exit.code == 0 and not exit.signal:  # a result that stands beats a cancel that came too late
             self.phase = Phase.STORING
             self._keep()
+        elif self._suspended and self._leaving is not None and self._interrupted is None:
+            self.phase = Phase.LEAVING
+            self._leave_when_safe()
+        elif self._stalled and self._interrupted is None:
+            self._say(endings.stall(self._own, exit, self._reporter.place, self._site.settings.stall_timeout_s))
         else:
             self._say(self._interrupted or endings.death(self._own, exit, self._reporter.place[0]))
 
@@ -269,13 +333,40 @@ class Attempt:
         if self._interrupted is not None or self.phase in (Phase.ENDING, Phase.OVER):
             return
         self._interrupted = ending
-        if self._again is not None:
+        if self._again is not None or self.phase is Phase.LEAVING:
             self._say(ending)
         if self._child is not None:
             self._child.terminate(self._site.settings.cancel_grace_s)
 
+    def _suspend(self, ending: Ending, within_s: float) -> None:
+        """As `_interrupt`, but the child writes a checkpoint first, which is safe before the record is said; if there is time for it."""
+        if self.phase is not Phase.TRAINING:
+            if self.phase is Phase.PREPARING:
+                self._interrupt(ending)
+            return
+        now_s = time.monotonic()
+        if self._leaving is None:
+            self._send(frames.Suspend())
+        elif self._leaving[1] <= now_s + within_s:
+            return
+        self._leaving = (ending, now_s + within_s)
+
+    def _leave_when_safe(self) -> None:
+        if self.phase is Phase.LEAVING and self._leaving is not None and self._checkpoints.idle:
+            self._say(self._leaving[0])
+
+    def _leave_without(self) -> None:
+        """There is no time left for a checkpoint: the one before has to do."""
+        assert self._leaving is not None
+        (ending, _), self._leaving = self._leaving, None
+        if self.phase is Phase.LEAVING:
+            self._say(ending)
+        else:
+            self._interrupt(ending)
+
     def _say(self, ending: Ending) -> None:
         self.phase, self._again = Phase.ENDING, None
+        self._checkpoints.close()
         self._ending = ending
         self._end_when_reported()
 
@@ -295,6 +386,7 @@ class Attempt:
     def _over(self) -> None:
         """The log has spoken: nothing of ours matters any more."""
         self.phase, self._again = Phase.OVER, None
+        self._checkpoints.close()
         self._site.outbox.drop(self.run_id)
         if self._child is not None:
             self._child.terminate(0)  # `_on_exit` cleans up

@@ -45,6 +45,16 @@ class Reporter:
         """All rows are in the log."""
         return not self._waiting and not self._flying
 
+    @property
+    def last_seq(self) -> int:
+        """Of the newest row."""
+        return self._seq
+
+    def delivered(self, seq: int) -> bool:
+        """All rows up to this one are in the log."""
+        first = next(iter((*self._flying[:1], *itertools.islice(self._waiting, 1))), None)
+        return first is None or first.seq > seq
+
     def epoch(self, epoch: int, step: int, metrics: Metrics, seconds: float, at_ms: int) -> None:
         self.place = (epoch + 1, 0)
         self._add(EpochEnded(self._next(), epoch, step, metrics, seconds, at_ms))

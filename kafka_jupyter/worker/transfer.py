@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import shutil
+from collections.abc import Iterable, Sequence
 
 from kafka_jupyter import errors
 from kafka_jupyter.protocol import codec, control, topics
 from kafka_jupyter.protocol.parts import InlineBytes, InlineText, Part
-from kafka_jupyter.protocol.task import Task
+from kafka_jupyter.protocol.task import ResumePoint, Task
 from kafka_jupyter.store import Lease
 from kafka_jupyter.store.source import Chunks
 from kafka_jupyter.worker.site import Site
@@ -23,7 +24,8 @@ _READ = 1 << 20
 
 @dataclasses.dataclass
 class Prepared:
-    """A task ready to be trained: `inputs` maps part names to local files, which `lease` keeps."""
+    """A task ready to be trained: `inputs` maps part names to local files, which `lease` keeps. `point` is where it goes on, `files` are
+    those of its callbacks; `notes` say which newer checkpoints could not be read."""
 
     task: Task
     task_json: bytes
@@ -31,14 +33,30 @@ class Prepared:
     folder: pathlib.Path
     log_offset: int
     lease: Lease
+    point: ResumePoint | None
+    files: dict[str, str]
+    notes: list[str]
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """(epoch, step) where the training begins."""
+        return (self.point.epoch, self.point.step) if self.point else (self.task.fit.initial_epoch, 0)
 
     def discard(self) -> None:
         self.lease.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def prepare(site: Site, place: control.TaskPlace, run_id: str, folder: pathlib.Path, known: Task | None = None) -> Prepared:
-    """Reads the Task (unless it is `known`), checks its model against the allow-list, brings every part to a local file.
+def prepare(
+    site: Site,
+    place: control.TaskPlace,
+    run_id: str,
+    folder: pathlib.Path,
+    known: Task | None = None,
+    checkpoints: Sequence[control.Checkpointed] = (),
+) -> Prepared:
+    """Reads the Task (unless it is `known`), checks its model against the allow-list, brings every part to a local file, and the first
+    of `checkpoints` that can be read (else that of the task, for a run that was retried).
 
     Raises RecordError (the task cannot be read), CaptureError (it holds what is not allowed), StoreError, BrokerError.
     """
@@ -58,11 +76,35 @@ def prepare(site: Site, place: control.TaskPlace, run_id: str, folder: pathlib.P
 
         inputs = {name: str(_local(lease, part, name, folder / "inputs")) for name, part in task.parts().items()}
         allowlist.check(pathlib.Path(inputs["model"]).read_bytes())
+        point, files, notes = _checkpoint(lease, _points(checkpoints, task), inputs, folder / "inputs")
     except BaseException:
         lease.close()
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return Prepared(task, codec.encode(task), inputs, folder, log_offset, lease)
+    return Prepared(task, codec.encode(task), inputs, folder, log_offset, lease, point, files, notes)
+
+
+def _points(checkpoints: Sequence[control.Checkpointed], task: Task) -> list[ResumePoint]:
+    own = [ResumePoint(c.epoch, c.step, c.parts["state"], c.files) for c in checkpoints if "state" in c.parts]
+    return own + ([task.resume] if task.resume else [])
+
+
+def _checkpoint(
+    lease: Lease, points: Iterable[ResumePoint], inputs: dict[str, str], folder: pathlib.Path
+) -> tuple[ResumePoint | None, dict[str, str], list[str]]:
+    """The first that is whole, its files by place, and why those before it were passed over (rule 8). Its state becomes an input."""
+    notes = []
+    for point in points:
+        where = f"epoch {point.epoch}, step {point.step}"
+        try:
+            state = str(_local(lease, point.state, "checkpoint", folder))
+            files = {place: str(_local(lease, part, f"file-{i}", folder)) for i, (place, part) in enumerate(point.files.items())}
+        except (errors.ArtifactMissing, errors.ArtifactTruncated, errors.ArtifactAltered) as failure:
+            notes.append(f"The checkpoint of {where} could not be read, an older one is taken: {failure}")
+            continue
+        inputs["checkpoint"] = state
+        return point, files, notes
+    return None, {}, notes
 
 
 def _local(lease: Lease, part: Part, name: str, folder: pathlib.Path) -> pathlib.Path:

@@ -1,0 +1,175 @@
+"""The checkpoints of one attempt, from the child's files to accepted records, and the end of those that are superseded (rule 8).
+
+One is on its way at a time: stored and read back, then, when all rows before it are in the log, told. The newest waits behind it,
+any in between are dropped. Lives on the supervisor's loop; what blocks is done aside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import pathlib
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from kafka_jupyter import errors
+from kafka_jupyter.protocol import control, frames
+from kafka_jupyter.protocol.parts import KafkaRef, Part, Ref, UrlRef
+from kafka_jupyter.runs import checkpoints
+from kafka_jupyter.runs.state import RunState
+from kafka_jupyter.worker import endings
+from kafka_jupyter.worker.reporter import Reporter
+from kafka_jupyter.worker.site import Site
+from kafka_jupyter.worker.transfer import Results, keep
+
+logger = logging.getLogger(__name__)
+
+AGAIN_S = 1.0  # between two tries to store one while Kafka or the store is away
+
+
+class Checkpoints:
+    def __init__(self, site: Site, own: dict[str, Any], reporter: Reporter) -> None:
+        self._site, self._own, self._reporter = site, own, reporter
+        self._waiting: tuple[frames.Saved, int] | None = None  # and the last row before it
+        self._storing: tuple[frames.Saved, int] | None = None
+        self._again_s: float | None = None  # when to try to store it once more
+        self._stored: tuple[control.Checkpointed, int] | None = None
+        self._told: control.Checkpointed | None = None  # not read back yet
+        self._kept: dict[str, Part] = {}  # files that are stored already, by their local copy
+        self._deleted: set[Ref] = set()
+        self._closed = False
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is on its way: the last one that was written is accepted, or given up."""
+        return not (self._waiting or self._storing or self._stored or self._told)
+
+    def saved(self, frame: frames.Saved) -> None:
+        """The child has written one."""
+        older, self._waiting = self._waiting, (frame, self._reporter.last_seq)
+        if older is not None:
+            self._drop(older[0])
+        if self._again_s is not None and self._storing is not None:  # the store is away: the newer one will do
+            older, self._storing, self._again_s = self._storing, None, None
+            self._drop(older[0])
+        self._next()
+
+    def close(self) -> None:
+        """No more of them will be told: the attempt ends. What was stored and is named nowhere goes again."""
+        if self._closed:
+            return
+        self._closed, self._again_s = True, None
+        if self._stored is not None:
+            self._forget(self._stored[0])
+            self._stored = None
+
+    def tick(self, now_s: float) -> None:
+        if self._again_s is not None and now_s >= self._again_s:
+            self._again_s = None
+            self._store()
+        # A row that is lost with its worker would be missing for ever once the run goes on behind it.
+        if self._stored is not None and self._reporter.delivered(self._stored[1]):
+            self._told, self._stored = self._stored[0], None
+            self._site.outbox.put(self._told, lambda error: self._site.post(lambda: self._on_refused(error)))
+
+    def on_state(self, state: RunState) -> None:
+        """What the log says of our run, whose open attempt is ours."""
+        if self._told is not None and self._told in state.checkpoints:
+            self._told = None
+            self._dispose(state)
+            self._next()
+
+    # --- the way of one
+
+    def _next(self) -> None:
+        if not self._closed and self._waiting is not None and self._storing is None and self._stored is None and self._told is None:
+            self._storing, self._waiting = self._waiting, None
+            self._store()
+
+    def _store(self) -> None:
+        assert self._storing is not None
+        frame, _ = self._storing
+        name = f"{self._own['run_id']}/checkpoint-{frame.epoch}-{frame.step}"
+        self._site.aside(lambda: keep(self._site, name, {"state": frame.file}, frame.outputs, self._kept), self._on_stored)
+
+    def _on_stored(self, outcome: Results | Exception) -> None:
+        assert self._storing is not None
+        frame, seq = self._storing
+        if self._closed:
+            if isinstance(outcome, Results):
+                self._forget(self._record(frame, outcome))
+            return
+        if isinstance(outcome, Exception) and endings.may_pass(outcome, trained=True):
+            logger.info("the checkpoint of %s waits: %s", self._own["run_id"], outcome)
+            if self._waiting is None:
+                self._again_s = time.monotonic() + AGAIN_S
+                return
+        elif isinstance(outcome, Exception):
+            self._give_up(frame, outcome)
+        else:
+            self._stored = (self._record(frame, outcome), seq)
+        self._drop(frame)
+        self._storing = None
+        self.tick(time.monotonic())
+        self._next()
+
+    def _record(self, frame: frames.Saved, results: Results) -> control.Checkpointed:
+        return control.Checkpointed(
+            **self._own,
+            epoch=frame.epoch,
+            step=frame.step,
+            parts=results.parts,
+            files={file.path: file.part for file in results.files},
+            metric=frame.metric,
+            value=frame.value,
+            mode=frame.mode,
+        )
+
+    def _on_refused(self, error: errors.RecordTooLarge) -> None:
+        told, self._told = self._told, None
+        if told is not None:
+            self._give_up(told, error)
+        self._next()
+
+    def _give_up(self, what: frames.Saved | control.Checkpointed, error: Exception) -> None:
+        logger.warning("no checkpoint of %s at epoch %d, step %d: %s", self._own["run_id"], what.epoch, what.step, error)
+        self._reporter.line(f"The checkpoint of epoch {what.epoch}, step {what.step} was not kept: {error}", "stderr")
+
+    def _drop(self, frame: frames.Saved) -> None:
+        """Its local files are not needed any more: they are stored, or a newer checkpoint takes its place."""
+        needed = {copy for other in (self._waiting, self._storing) if other and other[0] is not frame for copy in other[0].outputs.values()}
+        self._kept.pop(frame.file, None)
+        for file in (frame.file, *(copy for copy in frame.outputs.values() if copy in self._kept or copy not in needed)):
+            with contextlib.suppress(OSError):
+                pathlib.Path(file).unlink(missing_ok=True)
+
+    # --- those that are superseded, or were never told
+
+    def _forget(self, record: control.Checkpointed) -> None:
+        refs = [part for part in record.parts.values() if isinstance(part, KafkaRef | UrlRef)]  # files may be those of one before
+        self._site.aside(lambda: self._delete(refs), lambda _: None)
+
+    def _dispose(self, state: RunState) -> None:
+        """To be called with a state that holds our own accepted checkpoint: then nobody will ever go back to what it supersedes."""
+        refs = [ref for ref in checkpoints.disposable(state) if ref not in self._deleted]
+        if refs:
+            self._deleted.update(refs)
+            self._site.aside(lambda: self._delete(refs), self._on_disposed)
+
+    def _delete(self, refs: Iterable[Ref]) -> list[Ref]:
+        """Those that could not be deleted."""
+        left = []
+        for ref in refs:
+            try:
+                self._site.store.rm(ref)
+            except errors.ArtifactMissing:
+                pass
+            except (errors.BrokerError, errors.StoreError) as failure:
+                logger.info("a superseded checkpoint stays for now: %s", failure)
+                left.append(ref)
+        return left
+
+    def _on_disposed(self, left: list[Ref] | Exception) -> None:
+        if isinstance(left, list):
+            self._deleted.difference_update(left)  # the next one tries again

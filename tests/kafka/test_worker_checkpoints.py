@@ -1,0 +1,232 @@
+"""Real workers that checkpoint: a run that changes hands ends as one that never did, and leaves three checkpoints behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import signal
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from kafka_jupyter.protocol import control, ids
+from kafka_jupyter.protocol.parts import KafkaRef, UrlRef
+from kafka_jupyter.runs import checkpoints
+from kafka_jupyter.runs.state import RunState, State
+from kafka_jupyter.settings import Settings
+from kafka_jupyter.store import Store, open_store
+from tests.kafka.conftest import scene
+from tests.support.scene import LEASE_TTL_S, Scene, gone
+from tests.support.training import Submission, mlp, submit, task_of
+from tests.support.waiting import wait_until
+
+EAGER = {"KAFKA_JUPYTER_CHECKPOINT_GAP_S": "0", "KAFKA_JUPYTER_CHECKPOINT_SHARE": "1", "KAFKA_JUPYTER_STALL_TIMEOUT_S": "4"}
+EPOCHS = 60
+
+
+@pytest.fixture
+def eager(settings: Settings, tmp_path: pathlib.Path) -> Iterator[Scene]:
+    """A scene whose workers write a checkpoint at every epoch's end, and kill what makes no step for 4 s."""
+    with scene(settings.replace(lease_ttl_s=LEASE_TTL_S), tmp_path / "workers", EAGER) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def store_of(made: Scene) -> Iterator[Store]:
+    with contextlib.closing(open_store(made.settings, made.log)) as store:
+        yield store
+
+
+def result(made: Scene, state: RunState) -> bytes:
+    """The trained state, bytes as they are stored."""
+    assert isinstance(state.end, control.Succeeded), state
+    with store_of(made) as store:
+        return store.read(state.end.parts["state"])
+
+
+def undisturbed(made: Scene, run: Submission) -> bytes:
+    """What the same task gives that is left alone."""
+    twin = submit(made.log, task=msgspec.structs.replace(run.task, run_id=ids.new_run_id("twin")))
+    state = made.ended(twin)
+    assert state.last_n == 1
+    return result(made, state)
+
+
+def of_kind(made: Scene, run: Submission, kind: type) -> list[control.Record]:
+    return [record for record in made.records(run) if isinstance(record, kind)]
+
+
+def checkpointed(made: Scene, run: Submission, count: int = 1) -> list[control.Checkpointed]:
+    wait_until(lambda: len(of_kind(made, run, control.Checkpointed)) >= count, f"{run.run_id} has no {count} checkpoints", within=60)
+    return of_kind(made, run, control.Checkpointed)  # type: ignore[return-value]
+
+
+def epochs_of(made: Scene, run: Submission) -> list[int]:
+    return [row.epoch for row in made.follower.history(run.run_id).epochs]
+
+
+def ask(run: Submission, kind: type[control.Request]) -> None:
+    run.say(kind(run_id=run.run_id, request_id=ids.new_request_id(), by="ada@test"))
+
+
+def settled(made: Scene, run: Submission, state: State) -> RunState:
+    wait_until(lambda: made.state(run).state is state, f"{run.run_id} is not {state}", within=30)
+    return made.state(run)
+
+
+def test_a_killed_worker_costs_no_more_than_the_epoch_it_was_in(eager: Scene) -> None:
+    eager.workers.start("first")
+    eager.workers.start("second")
+    eager.workers_there(2)
+    run = submit(eager.log, epochs=EPOCHS, rows=1000)
+    checkpointed(eager, run, 3)
+    eager.holder(run).kill()
+    state = eager.ended(run)
+    assert state.state is State.SUCCEEDED
+    last_of_first = [c for c in of_kind(eager, run, control.Checkpointed) if c.n == 1][-1]
+    assert isinstance(last_of_first, control.Checkpointed)
+    assert state.starts[1].place == (last_of_first.epoch, last_of_first.step)
+    assert state.starts[1].place > (2, 0)
+    assert epochs_of(eager, run) == list(range(EPOCHS))
+    assert result(eager, state) == undisturbed(eager, run)
+
+
+def test_paused_it_frees_its_slot_and_any_worker_resumes_it_at_the_step(eager: Scene) -> None:
+    eager.workers.start("only")
+    run = submit(eager.log, epochs=EPOCHS, rows=1000)
+    eager.running(run)
+    pid = eager.child_pid(run)
+    ask(run, control.PauseRequested)
+    paused = settled(eager, run, State.PAUSED)
+    assert gone(pid)
+    kept = paused.checkpoints[-1]
+    between = eager.ended(submit(eager.log, epochs=1))
+    assert between.state is State.SUCCEEDED
+    ask(run, control.ResumeRequested)
+    state = eager.ended(run)
+    assert state.state is State.SUCCEEDED
+    assert state.starts[1].place == (kept.epoch, kept.step)
+    assert epochs_of(eager, run) == list(range(EPOCHS))
+    assert result(eager, state) == undisturbed(eager, run)
+
+
+def test_stopped_while_paused_its_last_checkpoint_is_published(eager: Scene) -> None:
+    eager.workers.start("only")
+    run = submit(eager.log, epochs=1_000_000, rows=1000)
+    eager.running(run)
+    ask(run, control.PauseRequested)
+    paused = settled(eager, run, State.PAUSED)
+    run.stop()
+    state = eager.ended(run)
+    assert isinstance(state.end, control.Succeeded)
+    assert state.end.stopped_early
+    assert state.end.epochs == paused.checkpoints[-1].epoch
+    assert epochs_of(eager, run) == list(range(state.end.epochs))
+
+
+def test_sigterm_hands_over_at_the_very_step(eager: Scene) -> None:
+    eager.workers.start("first")
+    eager.workers.start("second")
+    eager.workers_there(2)
+    run = submit(eager.log, epochs=EPOCHS * 3, rows=1000)
+    eager.running(run)
+    assert eager.holder(run).terminate() == 0
+    state = eager.ended(run)
+    assert state.state is State.SUCCEEDED
+    last = [c for c in of_kind(eager, run, control.Checkpointed) if c.n == 1][-1]  # type: ignore[attr-defined]
+    assert isinstance(last, control.Checkpointed)
+    assert state.starts[1].place == (last.epoch, last.step)
+    (released,) = of_kind(eager, run, control.Released)
+    assert isinstance(released, control.Released)
+    assert released.reason == "shutdown"
+    assert result(eager, state) == undisturbed(eager, run)
+
+
+def test_two_hundred_checkpoints_leave_three(eager: Scene) -> None:
+    import keras
+
+    eager.workers.start("only")
+    watchful = keras.callbacks.EarlyStopping("accuracy", patience=1000)  # the best is the first with all rows right
+    run = submit(eager.log, task=task_of(mlp(), "many", 64, 201, callbacks=[watchful]))
+    state = eager.ended(run)
+    assert len(of_kind(eager, run, control.Checkpointed)) > 100  # the store may be slower than the epochs: the newest goes next
+    kept = {ref for checkpoint in checkpoints.kept(state) for ref in checkpoint.parts.values()}
+    assert len(kept) == 3
+    result_part = state.end.parts["state"] if isinstance(state.end, control.Succeeded) else None
+    expected = {ref.upload for ref in (*kept, result_part) if isinstance(ref, KafkaRef)}
+    with store_of(eager) as store:
+        wait_until(
+            lambda: {s.id for s in store.ls() if s.name.startswith(run.run_id)} == expected,
+            "more is left than three checkpoints",
+            within=20,
+        )
+        for checkpoint in checkpoints.kept(state):
+            store.read(checkpoint.parts["state"])
+
+
+def test_a_checkpoint_with_flipped_bytes_gives_way_to_the_one_before_which_is_said(settings: Settings, tmp_path: pathlib.Path) -> None:
+    shelf = tmp_path / "shelf"
+    on_files = settings.replace(lease_ttl_s=LEASE_TTL_S, store=f"file://{shelf}")
+    with scene(on_files, tmp_path / "workers", EAGER | {"KAFKA_JUPYTER_STORE": on_files.store}) as made:
+        made.workers.start("only")
+        run = submit(made.log, epochs=EPOCHS, rows=1000)
+        checkpointed(made, run, 3)
+        ask(run, control.PauseRequested)
+        before, last = settled(made, run, State.PAUSED).checkpoints
+        made.workers.all[0].terminate()  # the next one has nothing in its cache
+        part = last.parts["state"]
+        assert isinstance(part, UrlRef)
+        file = pathlib.Path(part.url.removeprefix("file://"))
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.chmod(0o600)
+        file.write_bytes(data)
+        made.workers.start("another")
+        ask(run, control.ResumeRequested)
+        state = made.ended(run)
+        assert state.state is State.SUCCEEDED
+        assert state.starts[1].place == (before.epoch, before.step)
+        assert any("could not be read" in line.text for line in made.follower.history(run.run_id).lines)
+        assert epochs_of(made, run) == list(range(EPOCHS))
+        assert result(made, state) == undisturbed(made, run)
+
+
+def test_a_child_that_makes_no_step_is_killed_and_the_run_tried_again(eager: Scene) -> None:
+    eager.workers.start("only")
+    run = submit(eager.log, epochs=EPOCHS, rows=1000)
+    checkpointed(eager, run, 2)
+    pid = eager.child_pid(run)
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: gone(pid), "the child that stands still lives on", within=20)
+    state = eager.ended(run)
+    assert state.state is State.SUCCEEDED
+    (failed,) = of_kind(eager, run, control.Failed)
+    assert isinstance(failed, control.Failed)
+    assert (failed.reason, failed.retryable) == ("stall", True)
+    assert "no step was done for 4 s" in failed.message
+    assert state.starts[1].place > (0, 0)
+
+
+def test_callbacks_and_their_files_survive_the_worker(eager: Scene) -> None:
+    import keras
+
+    eager.workers.start("first")
+    eager.workers.start("second")
+    eager.workers_there(2)
+    callbacks = [
+        keras.callbacks.ModelCheckpoint("best.keras", monitor="loss", save_best_only=True),
+        keras.callbacks.CSVLogger("log.csv"),
+        keras.callbacks.ReduceLROnPlateau("loss", patience=1, min_delta=0.01),
+    ]
+    run = submit(eager.log, task=task_of(mlp(), "files", 1000, EPOCHS, callbacks=callbacks))
+    checkpointed(eager, run, 3)
+    eager.holder(run).kill()
+    state = eager.ended(run)
+    assert isinstance(state.end, control.Succeeded)
+    assert {file.path for file in state.end.files} == {"best.keras", "log.csv"}
+    with store_of(eager) as store:
+        log = next(store.read(file.part) for file in state.end.files if file.path == "log.csv").decode()
+    assert [line.split(",")[0] for line in log.splitlines()] == ["epoch", *map(str, range(EPOCHS))]
+    assert result(eager, state) == undisturbed(eager, run)
