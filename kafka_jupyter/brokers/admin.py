@@ -102,6 +102,9 @@ class Admin:
         deadline = time.monotonic() + timeout_s
         try:
             answered = self._metadata(timeout_s).orig_broker_id
+            if answered < 0:  # over the bootstrap connection, whose broker's number the client did not know yet: now it does
+                answered = self._metadata(max(0.1, deadline - time.monotonic())).orig_broker_id
         except KafkaException as failure:
             raise self._cluster.translated(failure) from failure
-        return self._client.describe_configs(resources, request_timeout=max(0.1, deadline - time.monotonic()), broker=answered)
+        whom = {"broker": answered} if answered >= 0 else {}
+        return self._client.describe_configs(resources, request_timeout=max(0.1, deadline - time.monotonic()), **whom)

@@ -27,13 +27,13 @@ from kafka_jupyter.worker.children import Child, Exit
 from kafka_jupyter.worker.endings import Ending
 from kafka_jupyter.worker.reporter import Reporter
 from kafka_jupyter.worker.site import Site
+from kafka_jupyter.worker.stall import StallClock
 from kafka_jupyter.worker.transfer import Prepared, Results, keep, prepare
 
 logger = logging.getLogger(__name__)
 
 SETTLED_S = 5.0
 LEAVE_S = 2.0  # a worker that shuts down waits so long for a checkpoint
-TICK_LIMIT_S = 1.0  # of silence of a child that one tick may count: a worker that was asleep does not blame it
 AGAIN_S = 1.0  # between two tries to bring in a task or to store results while Kafka or the store is away
 
 
@@ -68,8 +68,8 @@ class Attempt:
         self._kept: dict[str, Part] = {}  # results that are stored already, by local file
         self._outage_since_s: float | None = None
         self._again: tuple[float, Callable[[], None]] | None = None  # when to try once more, and what
-        self._training_since_s = self._ticked_s = now_s
-        self._quiet_s = 0.0  # how long the child has made no step
+        self._training_since_s = now_s
+        self._stall = StallClock(site.settings.stall_timeout_s, now_s)
         self._stalled = False
         self._forwarded: set[str] = set()
         self._own: dict[str, Any] = {"run_id": self.run_id, "n": self.n, "worker": site.worker_id, "nonce": self.nonce}
@@ -132,7 +132,9 @@ class Attempt:
         if self._again is not None and now_s >= self._again[0]:
             (_, step), self._again = self._again, None
             step()
-        self._watch(now_s)
+        if self._stall.stalled(now_s) and self._child is not None and not self._stalled:
+            self._stalled = True
+            self._child.terminate(0)
         self._checkpoints.tick(now_s)
         self._leave_when_safe()
         if self._leaving is not None and now_s > self._leaving[1]:
@@ -147,14 +149,6 @@ class Attempt:
     def disown(self) -> None:
         """Kafka has been away for longer than the grace: nobody can know what this child does."""
         self._over()
-
-    def _watch(self, now_s: float) -> None:
-        """A child that makes no step for too long is killed: its supervisor's heartbeats would keep the run for ever."""
-        self._quiet_s += min(now_s - self._ticked_s, TICK_LIMIT_S)
-        self._ticked_s = now_s
-        if self._child is not None and not self._stalled and self._quiet_s > self._site.settings.stall_timeout_s:
-            self._stalled = True
-            self._child.terminate(0)
 
     def _beat(self, now_s: float) -> None:
         """A supervisor whose own records do not come back may be able to write but not to read: it falls silent (rule 6)."""
@@ -203,7 +197,8 @@ class Attempt:
         self._train(outcome)
 
     def _train(self, prepared: Prepared) -> None:
-        self.phase, self._training_since_s, self._quiet_s = Phase.TRAINING, time.monotonic(), 0.0
+        self.phase, self._training_since_s = Phase.TRAINING, time.monotonic()
+        self._stall.step()
         post, settings, state = self._site.post, self._site.settings, self._state
         self._reporter.place = prepared.place
         self._child = self._site.children.start(
@@ -236,7 +231,7 @@ class Attempt:
     def _on_frame(self, frame: Any) -> None:
         if self.phase is not Phase.TRAINING:
             return
-        self._quiet_s = 0.0
+        self._stall.step()
         match frame:
             case frames.Ready():
                 assert self._prepared is not None
