@@ -6,6 +6,7 @@ remember, and where it was written; and beside it copies of the files that callb
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -97,7 +98,8 @@ class Checkpointer(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
             outputs = self._outputs()
         except (OSError, safetensors.SafetensorError) as error:  # a full disk: the training is worth more than a checkpoint
             print(f"No checkpoint of epoch {epoch}, step {step} could be written: {error}", file=sys.stderr)
-            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)
         else:
             metric, value, mode = self._value(logs)
             self._send(frames.Saved(epoch, step, str(file), outputs, metric, value, mode))

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import random
+import resource
 import signal
 
 import keras
@@ -280,6 +281,22 @@ def test_checkpoints_take_no_more_than_their_share_and_not_the_last_epoch(childr
     assert [(frame.epoch, frame.step) for frame in every.saved] == [(1, 0), (2, 0), (3, 0), (4, 0)]
     assert [frame.metric for frame in every.saved] == ["loss"] * 4
     assert [frame.value for frame in every.saved] == [frame.metrics["loss"] for frame in every.epochs[:4]]
+
+
+def test_a_disk_that_is_full_costs_checkpoints_and_not_the_training(children, tmp_path):
+    keras.utils.set_random_seed(3)
+    model, x = mlp()
+    often = frames.Cadence(every_s=1000, gap_s=0.05, share=1.0)
+    whole = Undisturbed(children, tmp_path, model, x, labels(), epochs=400, cadence=often)
+    watched = Watched(children)
+    (tmp_path / "full").mkdir()
+    watched.child.send(msgspec.structs.replace(whole.job, folder=str(tmp_path / "full")))
+    watched.frame(frames.Saved, within=60)
+    _, hard = resource.prlimit(watched.child.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(watched.child.pid, resource.RLIMIT_FSIZE, (1000, hard))
+    watched.wait(lambda: [text for text, _ in watched.lines if text.startswith("No checkpoint of epoch")], "no failure was told", 20)
+    resource.prlimit(watched.child.pid, resource.RLIMIT_FSIZE, (hard, hard))
+    whole.same(watched)
 
 
 def test_what_is_no_checkpoint_of_this_task_is_a_matter_of_the_store(children, tmp_path):
