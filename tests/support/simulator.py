@@ -65,7 +65,7 @@ class World:
 
     def __init__(self, seed: int, apply: Apply = fold.apply) -> None:
         self.random = random.Random(seed)
-        self.now = 0.0
+        self.now = self._ended_s = 0.0
         self.calm = self.over = False
         self.log: list[Entry] = []
         self.states: dict[str, RunState] = {}
@@ -91,15 +91,14 @@ class World:
         self.at(self._chaos_s, self._calm_down)
 
     def play(self) -> History:
-        while self._events:
-            self.now, _, event = heapq.heappop(self._events)
+        events, limit_s = self._events, self._chaos_s + CALM_LIMIT_S
+        while events:
+            self.now, _, event = heapq.heappop(events)
             event()
-            if self.now > self._chaos_s + CALM_LIMIT_S and not self.over:
+            if self.now > limit_s and not self.over:
                 self.violations.append(f"V1: {[str(self._state(run)) for run in self.runs]} long after it became calm")
                 self.over = True
-            elif not self.over and all(run.run_id in self.states and self.states[run.run_id].terminal for run in self.runs):
-                self.over, ended_s = True, self.now  # what is still on its way arrives, nobody acts any more
-        calm_s = max(0.0, ended_s - self._chaos_s) if not self.violations else CALM_LIMIT_S
+        calm_s = max(0.0, self._ended_s - self._chaos_s) if not self.violations else CALM_LIMIT_S
         return History(-1, self.log, self.states, self.violations, calm_s)
 
     def at(self, time_s: float, event: Callable[[], None]) -> None:
@@ -139,6 +138,8 @@ class World:
         entry = Entry(record, self._offset, self.now, author, before, after)
         self.states[record.run_id] = after
         self.log.append(entry)
+        if after.terminal and not self.over and all(run.run_id in self.states and self.states[run.run_id].terminal for run in self.runs):
+            self.over, self._ended_s = True, self.now  # what is still on its way arrives, nobody acts any more
         self.violations.extend(self._checkers[record.run_id].check(entry))
 
     def _new_run(self, i: int) -> Run:
