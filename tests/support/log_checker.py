@@ -7,6 +7,7 @@ wrote it: the log of a real Kafka does not have it, so the fold cannot lean on i
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Iterator
 
@@ -63,6 +64,19 @@ class RunChecker:
         self._rate: float = 1.0  # what people asked for last
         self._ended = False
         self._meant: dict[int, control.Record] = {}  # records that changed something, by identity: a copy of one means nothing
+
+    def copy(self) -> RunChecker:
+        """For a log that goes on in several ways."""
+        other = copy.copy(self)
+        other._requests, other._meant, other._applied = self._requests.copy(), self._meant.copy(), self._applied.copy()
+        other.checkpoints = self.checkpoints.copy()
+        return other
+
+    def books(self) -> tuple[object, ...]:
+        """All that later judgements depend on, but for what was copied already."""
+        holder, last = self._holder, self._last
+        counts = (self._failures, self._expiries, self._counted, self._progress, len(self.checkpoints))
+        return self._wish, self._n, holder and holder.author, last and last.offset, *counts
 
     def check(self, entry: Entry) -> Iterator[str]:
         """What is wrong with this entry, in words."""

@@ -48,6 +48,7 @@ class Attempt:
         self._sent_s = 0.0
         self._beat_s = -TTL_S
         self._beats: list[tuple[float, control.Heartbeat]] = []  # sent (when), not yet read back
+        self._saved: list[control.Checkpointed] = []
         self._deleted: set[str] = set()
         self._put(claim)
 
@@ -78,7 +79,7 @@ class Attempt:
         if isinstance(record, control.Heartbeat):
             sent_s = next((sent_s for sent_s, beat in self._beats if beat is record), -1.0)
             self._beats = [beat for beat in self._beats if beat[0] > sent_s]
-        elif isinstance(record, control.Checkpointed) and after.open is not None and after.open.last == offset:
+        elif any(record is own for own in self._saved) and after.open is not None and after.open.last == offset:
             self._delete_superseded(after)  # rule 8: its own one has been accepted
 
     def _delete_superseded(self, state: RunState) -> None:
@@ -138,9 +139,8 @@ class Attempt:
                 part = checkpoint.parts["state"]
                 assert isinstance(part, KafkaRef)
                 self._rate, self._file = world.store.rates[part.upload], checkpoint.files.get("log.csv")
-                world.seen[
-                    "went on from the last checkpoint" if checkpoint is state.checkpoints[-1] else "went on from the one before"
-                ] += 1
+                which = "the last checkpoint" if checkpoint is state.checkpoints[-1] else "the one before"
+                world.seen[f"went on from {which}"] += 1
                 self._begin = self._checkpointed = checkpoint.epoch * STEPS + checkpoint.step
                 return checkpoint
         return None
@@ -217,6 +217,7 @@ class Attempt:
             metric="val_loss",
             value=None if step else chance.random(),
         )
+        self._saved.append(record)
         self._put(record)
         if not world.rules.deletes_after_read_back:
             self._delete_superseded(world.rules.apply(state, world.placed_next(record)))

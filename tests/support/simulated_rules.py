@@ -12,6 +12,7 @@ from kafka_jupyter.runs import state as fold
 from kafka_jupyter.runs.state import Placed, RunState
 
 Apply = Callable[[RunState | None, Placed], RunState]
+Disposable = Callable[[RunState], list[Ref]]
 Bounds = dict[int, tuple[int, int]]
 Begin = Callable[[Iterable[snapshots.Snapshot | snapshots.Mark], Bounds, Callable[[str], int]], snapshots.Beginning]
 
@@ -19,7 +20,7 @@ Begin = Callable[[Iterable[snapshots.Snapshot | snapshots.Mark], Bounds, Callabl
 @dataclasses.dataclass(frozen=True)
 class Rules:
     apply: Apply = fold.apply
-    disposable: Callable[[RunState], list[Ref]] = checkpoints.disposable
+    disposable: Disposable = checkpoints.disposable
     to_replay: Callable[[RunState, control.Checkpointed | None], list[control.Applied]] = changes.to_replay
     beginning: Begin = snapshots.beginning
     deletes_after_read_back: bool = True  # else as soon as the Checkpointed that supersedes has been sent
