@@ -61,6 +61,7 @@ class Beginning:
     states: dict[str, RunState]
     offsets: dict[int, int]
     gone: frozenset[str]
+    cut: bool = False  # retention has taken the log's first records
 
 
 def beginning(records: Iterable[Snapshot | Mark], bounds: dict[int, tuple[int, int]], partition_of: Callable[[str], int]) -> Beginning:
@@ -93,4 +94,4 @@ def beginning(records: Iterable[Snapshot | Mark], bounds: dict[int, tuple[int, i
         offsets[partition] = max(start, low)
     # A reader that begins at the log's start folds everything anew, but for the runs whose records retention took.
     states = {run_id: state for run_id, state in {**live, **ended}.items() if partition_of(run_id) in bounds}
-    return Beginning(states, offsets, frozenset(gone))
+    return Beginning(states, offsets, frozenset(gone), cut=any(low > 0 for low, _ in bounds.values()))

@@ -138,7 +138,8 @@ def test_a_log_that_lost_its_end_is_read_from_its_start(seed: int, writers: list
 
 
 def test_without_snapshots_a_reader_begins_at_the_start_of_the_log() -> None:
-    assert Topic().begin(17, 40) == Beginning({}, {PARTITION: 17}, frozenset())
+    assert Topic().begin(17, 40) == Beginning({}, {PARTITION: 17}, frozenset(), cut=True)
+    assert Topic().begin(0, 40) == Beginning({}, {PARTITION: 0}, frozenset(), cut=False)
 
 
 def _state(run_id: str, upto: int, *records: control.Record) -> RunState:
