@@ -61,7 +61,7 @@ def test_what_waits_is_claimable_and_in_the_log() -> None:
 
 TWICE_TRIED: list[control.Record] = [
     submitted(), claimed(), of_attempt(control.Started), of_attempt(control.Failed), claimed(2), of_attempt(control.Started, 2),
-    expired(after=5, n=2), claimed(3), of_attempt(control.Succeeded, 3),
+    expired(after=5, n=2), request(control.ResumeRequested), claimed(3), of_attempt(control.Succeeded, 3),
 ]  # fmt: skip
 
 
