@@ -147,16 +147,20 @@ def _step(node: Node, one: control.Record, rules: Apply) -> tuple[RunState | Non
     """The state afterwards (None: as before, but for the counters), the books, and what is wrong."""
     before, offset = node.state, len(node.log)
     after = rules(before, Placed(one, offset, 0))
-    checker = node.checker.copy()
+    useless = before is not None and _last(before) == _last(after) and essence(before) == essence(after)
+    checker = node.checker if useless else node.checker.copy()
     author = hash((one.worker, one.nonce)) if isinstance(one, control.AttemptRecord) else -1
     wrong = next(checker.check(Entry(one, offset, 0.0, author, before, after)), "")
-    holes = [kept for kept in checkpoints.kept(after) if not node.deletable.isdisjoint(uploads(kept))]
-    if holes and not wrong:
-        wrong = f"C1: checkpoint {(holes[0].n, holes[0].epoch)} may be deleted, and a later attempt may load it"
-    spoke = before is None or (after.open is not None and before.open is not None and after.open.last != before.open.last)
-    if not spoke and before is not None and essence(before) == essence(after):
+    if useless or wrong:
         return None, checker, wrong
+    hole = next((kept for kept in checkpoints.kept(after) if not node.deletable.isdisjoint(uploads(kept))), None)
+    if hole is not None:
+        wrong = f"C1: checkpoint {(hole.n, hole.epoch)} may be deleted, and a later attempt may load it"
     return after, checker, wrong
+
+
+def _last(state: RunState) -> int:
+    return state.open.last if state.open else -1
 
 
 ALL_REQUESTS: Requests = (
