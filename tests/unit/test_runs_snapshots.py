@@ -169,6 +169,23 @@ def test_a_live_snapshot_outside_the_log_is_gone(upto: int, gone: bool) -> None:
     assert beginning.offsets == {PARTITION: 10}
 
 
+@pytest.mark.parametrize("kind", ["live", "end"])
+def test_a_mark_is_not_believed_where_the_only_snapshot_of_a_run_cannot_be_read(kind: str) -> None:
+    """A newer version wrote it over the one that the mark speaks of. Without its records the run would be unknown: as if it waited."""
+    bad = snapshots.unreadable(f"{RUN}/{kind}".encode())
+    assert bad is not None
+    records = [Mark(PARTITION, 30), Mark(2, 30), bad]
+    bounds = {PARTITION: (4, 50), 2: (4, 50)}
+    assert snapshots.beginning(records, bounds, lambda _: PARTITION).offsets == {PARTITION: 4, 2: 31}
+    older = Snapshot(PARTITION, _state(RUN, 12))
+    assert snapshots.beginning([*records, older], bounds, lambda _: PARTITION).offsets == {PARTITION: 13, 2: 31}
+
+
+@pytest.mark.parametrize("key", [b"", b"mark/0", b"live", b"Not A Run/live", b"\xff/live", f"{RUN}/other".encode()])
+def test_a_bad_record_under_a_key_of_no_run_stands_for_nothing(key: bytes) -> None:
+    assert snapshots.unreadable(key) is None
+
+
 @pytest.mark.parametrize("upto", [50, 99])
 def test_a_mark_beyond_the_log_is_not_believed(upto: int) -> None:
     topic = Topic()
