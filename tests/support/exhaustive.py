@@ -102,6 +102,7 @@ class Search:
     steps: int = 0
     ends: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     found: tuple[str, tuple[control.Record, ...]] | None = None
+    logs: list[tuple[control.Record, ...]] = dataclasses.field(default_factory=list)  # one that leads to each situation
 
 
 def search(
@@ -139,6 +140,7 @@ def search(
                 same.possible |= possible
         level = list(following.values())
         result.depths.append(len(level))
+        result.logs.extend(node.log for node in level)
         result.ends.update(str(node.state.state) for node in level if node.state is not None and node.state.terminal)
     return result
 
