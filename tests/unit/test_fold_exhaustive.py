@@ -62,7 +62,7 @@ def _topics(states: list[RunState]) -> Iterator[tuple[list[Snapshot | Mark], int
     lives: list[RunState | None] = [None, *(state for state in states if not state.terminal)]
     ends: list[RunState | None] = [None, *(state for state in states if state.terminal)]
     for live, end, mark in itertools.product(lives, ends, [None, *range(len(states))]):
-        written: list[Snapshot | Mark] = [Snapshot(0, state) for state in (live, end) if state is not None]
+        written: list[Snapshot | Mark] = [Snapshot(0, state) for state in (end, live) if state is not None]  # a zombie comes last
         if mark is None:
             yield written, 0
         elif written:  # a mark follows snapshots
