@@ -54,8 +54,10 @@ test: lint types front
 bench: ready
 	$(BIN)/python -m benchmarks
 
+# The proof of the fold, at length: all histories of up to nine records that count, and a million long ones by chance.
 soak: ready
-	$(BIN)/python -m tests.support.simulator --histories $(or $(HISTORIES),1000000)
+	$(BIN)/python -m tests.support.exhaustive --records 9
+	$(BIN)/python -m tests.support.simulator --histories $(or $(HISTORIES),1000000) --processes $(JOBS)
 
 screenshots: ready
 	KAFKA_JUPYTER_PICTURES=1 $(BIN)/python -m pytest tests/browser/test_pictures.py

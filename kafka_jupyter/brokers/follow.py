@@ -337,9 +337,9 @@ class Follower:
         return state.run_id not in self._complete and min(start.log_offset for start in state.starts) < tail
 
 
-def read_snapshots(log: Log, reader: Reader) -> list[snapshots.Snapshot | snapshots.Mark]:
-    """The newest snapshot under each key of `run_state`. Junk is counted and passed over."""
-    latest: dict[bytes, snapshots.Snapshot | snapshots.Mark | None] = {}
+def read_snapshots(log: Log, reader: Reader) -> list[snapshots.Snapshot | snapshots.Mark | snapshots.Unreadable]:
+    """The newest snapshot under each key of `run_state`. Junk is counted; a run that has nothing else is named all the same."""
+    latest: dict[bytes, snapshots.Snapshot | snapshots.Mark | snapshots.Unreadable | None] = {}
     for place in log.topics.all_places(topics.RUN_STATE):
         low, high = reader.bounds(place)
         if low >= high:
@@ -353,4 +353,5 @@ def read_snapshots(log: Log, reader: Reader) -> list[snapshots.Snapshot | snapsh
                 latest[key] = snapshots.decode(message.value, key, topic=place[0], partition=place[1], offset=message.offset)
             except errors.BadRecord as bad:
                 log.note_junk(topics.RUN_STATE, bad)
+                latest.setdefault(key, snapshots.unreadable(key))
     return [record for record in latest.values() if record is not None]

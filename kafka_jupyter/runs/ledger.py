@@ -24,11 +24,15 @@ class Ledger:
         self._ended: collections.OrderedDict[str, None] = collections.OrderedDict()
         self.forgotten: set[str] = set()  # runs whose rows were dropped from memory
         self.gone: frozenset[str] = frozenset()  # runs that are no longer in the log: shown, never claimed
+        self._cut = False
 
     def control(self, record: control.Record, offset: int, time_ms: int) -> RunState | None:
         """Folds one record in: the run's new state, or None if it had been folded in before."""
         before = self.states.get(record.run_id)
         after = fold.apply(before, Placed(record, offset, time_ms))
+        if self._cut and _speaks_of_more(record, before):
+            self.gone |= {record.run_id}
+            self.active.pop(record.run_id, None)
         return self._keep(before, after)
 
     def newer(self, run_id: str, offset: int, time_ms: int) -> RunState | None:
@@ -39,7 +43,7 @@ class Ledger:
     def begin(self, beginning: Beginning) -> None:
         """Starts from snapshots."""
         self.states.update(beginning.states)
-        self.gone = beginning.gone
+        self.gone, self._cut = beginning.gone, beginning.cut
         self.active.update((run_id, s) for run_id, s in beginning.states.items() if not s.terminal and run_id not in self.gone)
 
     def rows(self, batch: RowBatch) -> list[Row]:
@@ -77,3 +81,12 @@ class Ledger:
             old, _ = self._ended.popitem(last=False)
             if self._logs.pop(old, None) is not None:
                 self.forgotten.add(old)
+
+
+def _speaks_of_more(record: control.Record, before: RunState | None) -> bool:
+    """Whether this record speaks of an attempt that the known ones do not lead to: those before it were in the part of the log that
+    retention took, and perhaps the end of the run. What is left must not look like a run that waits (it would be trained again)."""
+    if not isinstance(record, control.AttemptRecord | control.Expired):
+        return False
+    known = before.last_n if before is not None else 0
+    return record.n > (known + 1 if isinstance(record, control.Claimed) else known)

@@ -32,6 +32,13 @@ class Mark(msgspec.Struct, frozen=True, tag_field="type", tag="mark"):
     v: int = 1
 
 
+@dataclasses.dataclass(frozen=True)
+class Unreadable:
+    """In the place of the only snapshot of a run that is there, and that this version cannot read."""
+
+    run_id: str
+
+
 _decoder: msgspec.json.Decoder[Snapshot | Mark] = msgspec.json.Decoder(Snapshot | Mark)
 VERSION = 1
 
@@ -54,6 +61,12 @@ def decode(value: bytes, key: bytes | None, *, topic: str = "?", partition: int 
     return record
 
 
+def unreadable(key: bytes) -> Unreadable | None:
+    """What stands in for a bad record under this key; None where it can be no snapshot."""
+    run_id, _, kind = key.decode("utf-8", "replace").rpartition("/")
+    return Unreadable(run_id) if kind in ("live", "end") and ids.RUN_ID.match(run_id) else None
+
+
 @dataclasses.dataclass(frozen=True)
 class Beginning:
     """Where a reader starts: states to begin with, first offset to read by partition, runs that are no longer in the log."""
@@ -61,28 +74,35 @@ class Beginning:
     states: dict[str, RunState]
     offsets: dict[int, int]
     gone: frozenset[str]
+    cut: bool = False  # retention has taken the log's first records
 
 
-def beginning(records: Iterable[Snapshot | Mark], bounds: dict[int, tuple[int, int]], partition_of: Callable[[str], int]) -> Beginning:
+def beginning(
+    records: Iterable[Snapshot | Mark | Unreadable], bounds: dict[int, tuple[int, int]], partition_of: Callable[[str], int]
+) -> Beginning:
     """Per partition the lowest of W + 1 and `upto` + 1 of every live snapshot; without a mark, the log's start.
 
     `bounds`: partition → (first offset, offset behind the last). A live snapshot whose `upto` lies below the log's start or at
     or beyond its end never permits a claim or an expiry (its run is in `gone`); it does not hold the start back either, because
-    the records that would advance it are not there.
+    the records that would advance it are not there. A mark promises that every run before it has a snapshot: where one of them cannot be
+    read (a newer version may have written it over ours) the partition is read from its start, else that run would be unknown.
     """
     live: dict[str, RunState] = {}
     ended: dict[str, RunState] = {}
     marks: dict[int, int] = {}
+    lost: set[str] = set()
     for record in records:
-        if isinstance(record, Mark):
+        if isinstance(record, Unreadable):
+            lost.add(record.run_id)
+        elif isinstance(record, Mark):
             marks[record.partition] = record.upto
         elif record.partition == partition_of(record.state.run_id):
             (ended if record.state.terminal else live)[record.state.run_id] = record.state
+    broken = {partition_of(run_id) for run_id in lost - live.keys() - ended.keys()}
     offsets, gone = {}, set()
     for partition, (low, high) in bounds.items():
         mark = marks.get(partition)
-        usable = mark is not None and mark < high
-        start = mark + 1 if mark is not None and usable else low
+        start = mark + 1 if mark is not None and mark < high and partition not in broken else low
         for run_id, state in live.items():
             if run_id in ended or partition_of(run_id) != partition:
                 continue
@@ -93,4 +113,4 @@ def beginning(records: Iterable[Snapshot | Mark], bounds: dict[int, tuple[int, i
         offsets[partition] = max(start, low)
     # A reader that begins at the log's start folds everything anew, but for the runs whose records retention took.
     states = {run_id: state for run_id, state in {**live, **ended}.items() if partition_of(run_id) in bounds}
-    return Beginning(states, offsets, frozenset(gone))
+    return Beginning(states, offsets, frozenset(gone), cut=any(low > 0 for low, _ in bounds.values()))

@@ -193,3 +193,18 @@ def test_the_rows_of_a_running_run_are_there_as_soon_as_a_follower_has_started(l
     for _ in range(5):
         with following(log) as follower:
             assert len(follower.history(run.run_id).epochs) == 300
+
+
+def test_a_snapshot_that_only_a_newer_version_can_read_hides_no_run(log: Log) -> None:
+    run = Player.new(log).whole()
+    with following(log) as slow:
+        known = slow.state(run.run_id)
+    assert known is not None
+    partition = log.topics.place(topics.RUN_CONTROL, run.run_id)[1]
+    theirs = snapshots.Snapshot(partition, known, v=99)
+    log.send(topics.RUN_STATE, snapshots.key_of(theirs), msgspec.json.encode(theirs))
+    mark = snapshots.Mark(partition, known.upto)
+    log.send(topics.RUN_STATE, snapshots.key_of(mark), msgspec.json.encode(mark))
+    log.producer.flush(10)
+    with following(log) as fast:
+        assert fast.state(run.run_id) == known

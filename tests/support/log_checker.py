@@ -7,6 +7,7 @@ wrote it: the log of a real Kafka does not have it, so the fold cannot lean on i
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Iterator
 
@@ -14,6 +15,8 @@ import msgspec
 
 from kafka_jupyter.protocol import control
 from kafka_jupyter.runs.state import TERMINAL, WAITING, Attempt, RunState, State
+
+BEGIN_MS = 1_700_000_000_000  # append time of second 0
 
 
 @dataclasses.dataclass(slots=True)
@@ -26,6 +29,10 @@ class Entry:
     author: int
     before: RunState | None
     after: RunState
+
+    @property
+    def time_ms(self) -> int:
+        return BEGIN_MS + int(self.time_s * 1000)
 
 
 def essence(state: RunState) -> RunState:
@@ -52,9 +59,24 @@ class RunChecker:
         self._last: Entry | None = None  # the last accepted record of the open attempt
         self._failures = self._expiries = self._counted = 0
         self._progress: tuple[int, int] | None = None
-        self._checkpointed = False
+        self.checkpoints: list[control.Checkpointed] = []  # all that counted
+        self._applied: set[str] = set()
+        self._rate: float = 1.0  # what people asked for last
         self._ended = False
         self._meant: dict[int, control.Record] = {}  # records that changed something, by identity: a copy of one means nothing
+
+    def copy(self) -> RunChecker:
+        """For a log that goes on in several ways."""
+        other = copy.copy(self)
+        other._requests, other._meant, other._applied = self._requests.copy(), self._meant.copy(), self._applied.copy()
+        other.checkpoints = self.checkpoints.copy()
+        return other
+
+    def books(self) -> tuple[object, ...]:
+        """All that later judgements depend on, but for what was copied already."""
+        holder, last = self._holder, self._last
+        counts = (self._failures, self._expiries, self._counted, self._progress, len(self.checkpoints))
+        return self._wish, self._n, holder and holder.author, last and last.offset, *counts
 
     def check(self, entry: Entry) -> Iterator[str]:
         """What is wrong with this entry, in words."""
@@ -108,7 +130,7 @@ class RunChecker:
             yield f"I2: attempt {record.n} was opened after attempt {self._n}"
         if self._wish not in ("run", "stop"):
             yield f"W1: a claim won under the wish {self._wish}"
-        if self._wish == "stop" and not self._checkpointed:
+        if self._wish == "stop" and not self.checkpoints:
             yield "W2: a claim won a stopped run that has nothing to publish"
         self._n = record.n
         self._holder = self._last = entry
@@ -126,10 +148,13 @@ class RunChecker:
         yield from self._by_holder(entry)
         self._last = entry
         if isinstance(entry.record, control.Checkpointed):
-            self._checkpointed = True
+            self.checkpoints.append(entry.record)
             place = (entry.record.epoch, entry.record.step)
             if self._progress is None or place > self._progress:
                 self._progress, self._failures, self._expiries = place, 0, 0
+        elif isinstance(entry.record, control.Applied) and entry.record.request_id not in self._applied:
+            self._applied.add(entry.record.request_id)
+            self._rate = entry.record.settings.get("learning_rate", self._rate)
 
     def _closed(self, entry: Entry) -> Iterator[str]:
         record = entry.record
@@ -142,6 +167,8 @@ class RunChecker:
             self._counted += 1
         elif isinstance(record, control.Released) and record.reason == "unfit":
             self._counted += 1
+        elif isinstance(record, control.Succeeded) and record.metrics.get("learning_rate", self._rate) != self._rate:
+            yield f"S1: trained to the end with the learning rate {record.metrics}, people asked for {self._rate}"
         self._holder = None
 
     def _expired(self, entry: Entry, record: control.Expired) -> Iterator[str]:
@@ -168,6 +195,8 @@ class RunChecker:
                 yield "I1: a run ended with an open attempt"
             if isinstance(record, control.Succeeded) != (state.state is State.SUCCEEDED):
                 yield f"I1: {type(record).__name__} made the run {state.state}"
+            if state.state is State.CANCELLED and self._wish == "stop" and self.checkpoints and not isinstance(record, control.Cancelled):
+                yield "W6: a stopped run was cancelled, though its last checkpoint could be published"
             return
         if state.open is None and self._wish == "cancel":
             yield "W4: a cancelled run has no attempt and no end"

@@ -19,25 +19,28 @@ import itertools
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import msgspec
 
 from kafka_jupyter.protocol import control
+from kafka_jupyter.protocol.parts import Ref
 from kafka_jupyter.protocol.topics import DAY_MS
 from kafka_jupyter.runs import state as fold
 from kafka_jupyter.runs.state import TOO_OLD_MARGIN_DAYS, Placed, RunState, State
-from tests.support.log_checker import Entry, RunChecker
-from tests.support.simulated_worker import TTL_S, Worker
-
-Apply = Callable[[RunState | None, Placed], RunState]
+from tests.support.log_checker import BEGIN_MS, Entry, RunChecker
+from tests.support.simulated_attempt import TTL_S
+from tests.support.simulated_rules import TRUE, Rules
+from tests.support.simulated_snapshots import RunStateTopic
+from tests.support.simulated_store import Store
+from tests.support.simulated_worker import Worker
 
 CALM_LIMIT_S = 20 * TTL_S  # within it every run ends once nothing goes wrong any more
-BEGIN_MS = 1_700_000_000_000
 CLIENT, PEOPLE = -1, -2  # authors that are not workers
 REQUESTS: tuple[tuple[type[control.Request], int], ...] = (
     (control.PauseRequested, 4), (control.ResumeRequested, 4), (control.StopRequested, 2), (control.CancelRequested, 1),
-    (control.SettingsRequested, 2),
+    (control.SettingsRequested, 5),
 )  # fmt: skip
 
 
@@ -58,19 +61,24 @@ class History:
     states: dict[str, RunState]
     violations: list[str]
     calm_s: float  # how long the runs needed to end once it was calm
+    seen: collections.Counter[str]
 
 
 class World:
     """The log, the clock, the network and chance."""
 
-    def __init__(self, seed: int, apply: Apply = fold.apply) -> None:
+    def __init__(self, seed: int, rules: Rules = TRUE) -> None:
+        self.rules = rules
         self.random = random.Random(seed)
-        self.now = 0.0
+        self.now = self._ended_s = 0.0
         self.calm = self.over = False
         self.log: list[Entry] = []
         self.states: dict[str, RunState] = {}
         self.violations: list[str] = []
-        self._apply = apply
+        self.seen: collections.Counter[str] = collections.Counter()  # what is rare
+        self.rushed: set[str] = set()  # runs of which somebody wrote a whole attempt that may not have been theirs
+        self.store = Store()
+        self.topic = RunStateTopic(self)
         self._offset = self.random.randrange(100)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._ties = itertools.count()
@@ -78,7 +86,10 @@ class World:
         self._request_ids = itertools.count()
         self.harshness = self.random.choice((0.5, 1, 1, 1, 1, 2, 2, 10))
         self._chaos_s = self.random.uniform(6, 60) * (2 if self.harshness > 2 else 1)
-        self.checkpoints = self.random.random() < 0.6
+        self.checkpoints = self.random.random() < 0.7
+        self.unreadable = self.random.choice((0, 0.05, 0.05, 0.4))  # how often a worker cannot load a checkpoint that is there
+        self.files = self.random.random() < 0.4
+        self.snapshots = self.random.random() < 0.6
         self.runs = [self._new_run(i) for i in range(self.random.choice((1, 1, 2)))]
         self._checkers = {run.run_id: RunChecker(TTL_S) for run in self.runs}
         self.aging = [run.run_id for run in self.runs if self.random.random() < 0.04]
@@ -89,18 +100,25 @@ class World:
         for i in range(self.random.choice((1, 2, 3, 4))):
             Worker(self, next(self._uids), f"w{i}")
         self.at(self._chaos_s, self._calm_down)
+        if self.snapshots:
+            self.at(self.random.uniform(0, self._chaos_s), self._look)
 
     def play(self) -> History:
-        while self._events:
-            self.now, _, event = heapq.heappop(self._events)
+        events, limit_s = self._events, self._chaos_s + CALM_LIMIT_S
+        while events:
+            self.now, _, event = heapq.heappop(events)
             event()
-            if self.now > self._chaos_s + CALM_LIMIT_S and not self.over:
+            if self.now > limit_s and not self.over:
                 self.violations.append(f"V1: {[str(self._state(run)) for run in self.runs]} long after it became calm")
                 self.over = True
-            elif not self.over and all(run.run_id in self.states and self.states[run.run_id].terminal for run in self.runs):
-                self.over, ended_s = True, self.now  # what is still on its way arrives, nobody acts any more
-        calm_s = max(0.0, ended_s - self._chaos_s) if not self.violations else CALM_LIMIT_S
-        return History(-1, self.log, self.states, self.violations, calm_s)
+        if self.snapshots:
+            self._look()
+        for run_id, checker in self._checkers.items():
+            left = list(self.store.left(checker.checkpoints, self.states[run_id])) if run_id in self.states else []
+            if left and run_id not in self.rushed:  # what is copied into the log twice at one place is nobody's
+                self.violations.append(f"C3: {left} of {run_id} are superseded, and nobody would delete them")
+        calm_s = max(0.0, self._ended_s - self._chaos_s) if not self.violations else CALM_LIMIT_S
+        return History(-1, self.log, self.states, self.violations, calm_s, self.seen)
 
     def at(self, time_s: float, event: Callable[[], None]) -> None:
         heapq.heappush(self._events, (time_s, next(self._ties), event))
@@ -135,11 +153,33 @@ class World:
     def _append(self, record: control.Record, author: int) -> None:
         self._offset += 1 if self.random.random() < 0.9 else self.random.randint(2, 5)  # Kafka's offsets have gaps
         before = self.states.get(record.run_id)
-        after = self._apply(before, Placed(record, self._offset, BEGIN_MS + int(self.now * 1000)))
+        after = self.rules.apply(before, Placed(record, self._offset, BEGIN_MS + int(self.now * 1000)))
         entry = Entry(record, self._offset, self.now, author, before, after)
         self.states[record.run_id] = after
         self.log.append(entry)
+        if after.terminal and not self.over and all(run.run_id in self.states and self.states[run.run_id].terminal for run in self.runs):
+            self.over, self._ended_s = True, self.now  # what is still on its way arrives, nobody acts any more
         self.violations.extend(self._checkers[record.run_id].check(entry))
+        if isinstance(record, control.Checkpointed):
+            self.violations.extend(self.store.holes(after))
+        elif after.state is State.DEAD and after.end_offset == self._offset:
+            for _ in range(2):  # the consequence that reapers append, each on its own
+                self.at(self.now + self.random.uniform(0, TTL_S), functools.partial(self.write, control.Dead(run_id=record.run_id), PEOPLE))
+
+    def placed_next(self, record: control.Record) -> Placed:
+        return Placed(record, self._offset + 1, BEGIN_MS + int(self.now * 1000))
+
+    def delete(self, run_id: str, refs: Iterable[Ref]) -> None:
+        self.store.delete(refs)
+        self.seen["deleted checkpoints"] += 1
+        self.violations.extend(self.store.holes(self.states[run_id]))
+
+    def _look(self) -> None:
+        """Another reader begins, before and after retention."""
+        self.violations.extend(self.topic.check())
+        if self.random.random() < 0.5:
+            self.topic.retain()
+            self.violations.extend(self.topic.check())
 
     def _new_run(self, i: int) -> Run:
         task_s = self.random.uniform(0, 2)
@@ -160,11 +200,16 @@ class World:
         kinds = self.random.choices(
             [kind for kind, _ in REQUESTS], [weight for _, weight in REQUESTS], k=self.random.choice((0, 0, 1, 3, 6))
         )
+        if self.random.random() < 0.2:  # somebody tries learning rates
+            kinds += [control.SettingsRequested] * self.random.randint(2, 8)
         for kind in kinds:
             self.at(self.random.uniform(0, self._chaos_s), functools.partial(self._request, run, kind))
 
     def _request(self, run: Run, kind: type[control.Request]) -> None:
-        record = kind(run_id=run.run_id, request_id=f"r{next(self._request_ids)}", by="ada")
+        fields: dict[str, Any] = {"run_id": run.run_id, "request_id": f"r{next(self._request_ids)}", "by": "ada"}
+        if kind is control.SettingsRequested:
+            fields["settings"] = {"learning_rate" if self.random.random() < 0.8 else "check_loss": self.random.random()}
+        record = kind(**fields)
         for _ in range(2 if self.random.random() < 0.2 else 1):
             self.write(record, PEOPLE)
 
@@ -186,8 +231,8 @@ class World:
         return known.state if known else None
 
 
-def play(seed: int, apply: Apply = fold.apply) -> History:
-    history = World(seed, apply).play()
+def play(seed: int, rules: Rules = TRUE) -> History:
+    history = World(seed, rules).play()
     return dataclasses.replace(history, seed=seed)
 
 
@@ -200,7 +245,7 @@ def refold(history: History, seed: int) -> Iterator[str]:
         known = states.get(run_id)
         if known is not None and chance.random() < 0.05:
             known = msgspec.json.decode(msgspec.json.encode(known), type=RunState)
-        placed = Placed(entry.record, entry.offset, BEGIN_MS + int(entry.time_s * 1000))
+        placed = Placed(entry.record, entry.offset, entry.time_ms)
         states[run_id] = fold.apply(known, placed)
         if chance.random() < 0.05 and fold.apply(states[run_id], placed) is not states[run_id]:
             yield "D2: a record that was folded in already changed the state"
@@ -208,9 +253,10 @@ def refold(history: History, seed: int) -> Iterator[str]:
             yield f"D3: two readers disagree at offset {entry.offset}"
 
 
-def search(seeds: range, apply: Apply = fold.apply) -> History | None:
-    """The first history with a violation."""
-    return next((history for history in (play(seed, apply) for seed in seeds) if history.violations), None)
+def search(seeds: range, rules: Rules, kind: str) -> History | None:
+    """The first history with a violation of this kind."""
+    histories = (play(seed, rules) for seed in seeds)
+    return next((history for history in histories if any(found.startswith(kind) for found in history.violations)), None)
 
 
 def tally(seeds: range) -> collections.Counter[str]:
@@ -222,6 +268,7 @@ def tally(seeds: range) -> collections.Counter[str]:
         counts.update(f"violation: seed {seed}: {violation}" for violation in found)
         counts["histories"] += 1
         counts["records"] += len(history.log)
+        counts.update(history.seen)
         counts["calm: slowest end, ms"] = max(counts["calm: slowest end, ms"], int(history.calm_s * 1000))
         for entry in history.log:
             kind = type(entry.record).__name__

@@ -8,10 +8,11 @@ import pytest
 from kafka_jupyter.protocol import control
 from kafka_jupyter.protocol.rows import EpochEnded, RowBatch
 from kafka_jupyter.runs import ledger as room
+from kafka_jupyter.runs import snapshots
 from kafka_jupyter.runs.ledger import Ledger
 from kafka_jupyter.runs.snapshots import Beginning
 from kafka_jupyter.runs.state import State
-from tests.support.records import RUN, claimed, fold, of_attempt, submitted
+from tests.support.records import RUN, claimed, expired, fold, of_attempt, request, submitted
 
 
 def _named(record: control.Record, run_id: str) -> control.Record:
@@ -56,6 +57,52 @@ def test_what_waits_is_claimable_and_in_the_log() -> None:
     ledger.control(_named(claimed(), "taken"), 10, 0)
     assert [state.run_id for state in ledger.waiting()] == ["kept", "new"]
     assert set(ledger.states) == {"old", "kept", "new", "taken"}
+
+
+TWICE_TRIED: list[control.Record] = [
+    submitted(), claimed(), of_attempt(control.Started), of_attempt(control.Failed), claimed(2), of_attempt(control.Started, 2),
+    expired(after=5, n=2), request(control.ResumeRequested), claimed(3), of_attempt(control.Succeeded, 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("taken", range(2, len(TWICE_TRIED)))
+def test_what_retention_left_of_a_run_that_ended_is_not_claimed(taken: int) -> None:
+    """Nobody has written a snapshot of its end: what is left begins with attempt 2 and would look like a run that waits."""
+    ledger = Ledger()
+    ledger.begin(snapshots.beginning([], {0: (taken, len(TWICE_TRIED))}, lambda _: 0))
+    for offset, record in list(enumerate(TWICE_TRIED))[taken:]:
+        ledger.control(record, offset, 0)
+    assert ledger.waiting() == []
+    assert ledger.gone == {RUN}
+    assert ledger.active == {}
+
+
+@pytest.mark.parametrize("taken", [0, 1])
+def test_a_run_of_which_only_the_submitted_is_gone_is_known_well_enough(taken: int) -> None:
+    ledger = Ledger()
+    ledger.begin(snapshots.beginning([], {0: (taken, len(TWICE_TRIED))}, lambda _: 0))
+    for offset, record in list(enumerate(TWICE_TRIED))[taken:]:
+        ledger.control(record, offset, 0)
+    assert (ledger.states[RUN].state, ledger.gone) == (State.SUCCEEDED, frozenset())
+
+
+def test_in_a_whole_log_a_record_that_comes_before_its_claim_takes_nothing_away() -> None:
+    ledger = Ledger()
+    ledger.begin(snapshots.beginning([], {0: (0, 2)}, lambda _: 0))
+    ledger.control(of_attempt(control.Started), 0, 0)
+    ledger.control(claimed(), 1, 0)
+    assert set(ledger.active) == {RUN}
+
+
+def test_after_an_end_its_run_is_forgotten_once_though_useless_records_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "KEPT_ENDED", 1)
+    ledger = Ledger()
+    ledger.begin(Beginning({"old": fold([_named(request(control.CancelRequested), "old")])}, {0: 5}, frozenset()))
+    ledger.rows(_rows("old", 0))
+    ledger.control(_named(request(control.CancelRequested), "old"), 7, 0)
+    assert (ledger.forgotten, ledger.active) == (set(), {})
+    ledger.control(_named(request(control.CancelRequested), "new"), 8, 0)
+    assert ledger.forgotten == {"old"}
 
 
 def test_rows_of_the_runs_that_ended_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

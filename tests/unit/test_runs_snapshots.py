@@ -138,7 +138,8 @@ def test_a_log_that_lost_its_end_is_read_from_its_start(seed: int, writers: list
 
 
 def test_without_snapshots_a_reader_begins_at_the_start_of_the_log() -> None:
-    assert Topic().begin(17, 40) == Beginning({}, {PARTITION: 17}, frozenset())
+    assert Topic().begin(17, 40) == Beginning({}, {PARTITION: 17}, frozenset(), cut=True)
+    assert Topic().begin(0, 40) == Beginning({}, {PARTITION: 0}, frozenset(), cut=False)
 
 
 def _state(run_id: str, upto: int, *records: control.Record) -> RunState:
@@ -166,6 +167,23 @@ def test_a_live_snapshot_outside_the_log_is_gone(upto: int, gone: bool) -> None:
     assert (beginning.gone == {"a"}) == gone
     assert "a" in beginning.states, "it is shown all the same"
     assert beginning.offsets == {PARTITION: 10}
+
+
+@pytest.mark.parametrize("kind", ["live", "end"])
+def test_a_mark_is_not_believed_where_the_only_snapshot_of_a_run_cannot_be_read(kind: str) -> None:
+    """A newer version wrote it over the one that the mark speaks of. Without its records the run would be unknown: as if it waited."""
+    bad = snapshots.unreadable(f"{RUN}/{kind}".encode())
+    assert bad is not None
+    records = [Mark(PARTITION, 30), Mark(2, 30), bad]
+    bounds = {PARTITION: (4, 50), 2: (4, 50)}
+    assert snapshots.beginning(records, bounds, lambda _: PARTITION).offsets == {PARTITION: 4, 2: 31}
+    older = Snapshot(PARTITION, _state(RUN, 12))
+    assert snapshots.beginning([*records, older], bounds, lambda _: PARTITION).offsets == {PARTITION: 13, 2: 31}
+
+
+@pytest.mark.parametrize("key", [b"", b"mark/0", b"live", b"Not A Run/live", b"\xff/live", f"{RUN}/other".encode()])
+def test_a_bad_record_under_a_key_of_no_run_stands_for_nothing(key: bytes) -> None:
+    assert snapshots.unreadable(key) is None
 
 
 @pytest.mark.parametrize("upto", [50, 99])
