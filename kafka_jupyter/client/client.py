@@ -8,9 +8,11 @@ import threading
 from typing import Any
 
 from kafka_jupyter import errors
+from kafka_jupyter.brokers import dead_letters
+from kafka_jupyter.brokers.dead_letters import Buried
 from kafka_jupyter.brokers.follow import Follower
 from kafka_jupyter.client import connection as connections
-from kafka_jupyter.client import find, retry
+from kafka_jupyter.client import find, redrive, retry, words
 from kafka_jupyter.client.connection import CATCH_UP_S, Connection
 from kafka_jupyter.client.handle import TrainingRun
 from kafka_jupyter.protocol.task import Task
@@ -20,6 +22,8 @@ from kafka_jupyter.settings import Settings
 from kafka_jupyter.store import Store
 
 logger = logging.getLogger(__name__)
+
+_AS_IT_WAS = retry.Edits()
 
 
 class Client:
@@ -76,6 +80,28 @@ class Client:
         known, more = connection.catch_up().state(task.run_id), retry.settings(task.run_id, edits, owner)
         retry.submit(connection.log, lambda: connection.store, task, known, self.settings.keep_days, connection.announce, more)
         return TrainingRun(self, task.run_id, name=task.name, submitted=True)
+
+    def dead_letters(self, limit: int = 50) -> list[Buried]:
+        """The newest of `task_dlq`, newest first: tasks that nobody will train any more, and why."""
+        return dead_letters.newest(self.connection().log, limit)
+
+    def redrive(self, buried: Buried, task: Task | None = None, edits: retry.Edits = _AS_IT_WAS, force: bool = False) -> TrainingRun:
+        """Submits the run of a dead letter again, with a Task that was edited by hand or as it was. It is the same new run, however often
+        it is asked for.
+
+        Raises BadTask (the letter holds no task that can be read: it must be edited), TaskGone, NotYourRun, RetriedAlready, BadWish.
+        """
+        connection = self.connection()
+        state = connection.catch_up().state(buried.letter.run_id)
+        if state is not None and not words.is_mine(state, self.settings.owner) and not force:
+            raise errors.NotYourRun(run_id=state.run_id, owner=find.owner_of(state))
+        if task is None:
+            following = redrive.task_now(connection.log, buried, state)
+        else:
+            following = redrive.adopted(task, buried, state)
+            if not buried.letter.task and state is not None:
+                following = retry.may_follow(following, redrive.task_now(connection.log, buried, state))
+        return self.resubmit(retry.edited(following, edits), edits)
 
     def workers(self) -> list[WorkerInfo]:
         """The workers that are alive."""
