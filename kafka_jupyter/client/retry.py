@@ -139,7 +139,7 @@ def submit(
     task: Task,
     known: RunState | None,
     keep_days: float,
-    announce: Callable[[control.Record], None],
+    announce: Callable[[control.Record], object],
     more: control.SettingsRequested | None = None,
 ) -> None:
     """Writes the Task and announces it; of one that is there already (`known`) only what is new.
