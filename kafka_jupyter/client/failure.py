@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from kafka_jupyter.errors import ModelMismatch, RunCancelled, RunDead, RunError, RunFailed
 from kafka_jupyter.runs.state import RunState, State
-from kafka_jupyter.runs.view import failure_of, process_of
+from kafka_jupyter.runs.view import PROCESSES, failure_of, process_of
 
 SIGNAL_NAMES = {9: "SIGKILL, often out of memory", 11: "SIGSEGV, a crash in native code", 6: "SIGABRT", 15: "SIGTERM"}
-PROCESSES = {
-    "none": ", before it had begun",
-    "gone": "; its process is gone",
-    "cut off": "; its worker was cut off and its lease ran out, its process ends when it sees that",
-}
 
 
 def error_of(state: RunState) -> RunError | None:

@@ -198,6 +198,13 @@ def _in(ms: float) -> str:
     return f"in {hours} h" if hours > 0 else "within the hour"
 
 
+PROCESSES = {  # what has become of the process of a cancelled run, behind "Cancelled by ada"
+    "none": ", before it had begun",
+    "gone": "; its process is gone",
+    "cut off": "; its worker was cut off and its lease ran out, its process ends when it sees that",
+}
+
+
 def process_of(state: RunState) -> str:
     """What has become of the process of a CANCELLED run: "none" (it never had one), "gone", or "cut off": nobody could tell it, its
     lease ran out, and it ends when it sees that. Empty for any other run."""
