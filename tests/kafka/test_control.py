@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import kafka_jupyter
 from kafka_jupyter import errors
 from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.log import Log
@@ -20,6 +21,7 @@ from kafka_jupyter.runs.state import RunState
 from kafka_jupyter.settings import Settings
 from tests.support.playing import Player
 from tests.support.playing import task as made
+from tests.support.training import digits, mlp
 from tests.support.waiting import wait_until
 
 
@@ -230,6 +232,34 @@ def test_another_persons_run_is_steered_with_force_only(settings: Settings, clie
     with pytest.raises(errors.NotYourRun):
         run.retry()
     assert run.retry(force=True).card()["owner"] in ("ada@test", "grace@test")
+
+
+def test_a_cell_that_waits_for_a_paused_run_says_how_to_go_on(settings: Settings, client: Client, capsys: Any) -> None:
+    x, y = digits()
+    ended: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            with kafka_jupyter.train("rests", settings=settings):
+                mlp().fit(x[:64], y[:64], epochs=1, verbose=0)
+        except errors.RunCancelled as cancelled:
+            ended.append(cancelled)
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    said = ""
+
+    def told() -> str:
+        nonlocal said
+        said += capsys.readouterr().err
+        return said
+
+    run = wait_until(lambda: next(iter(client.runs(name="rests")), None), "it was never submitted", within=30)
+    run.pause()
+    wait_until(lambda: f"{run.short} is PAUSED: `%kafka_resume {run.short}` goes on." in told(), "the cell does not say it")
+    run.cancel()
+    waiter.join(30)
+    assert "before it had begun" in str(ended[0])
 
 
 # --- retry
