@@ -48,8 +48,9 @@ class Asker:
         answers: queue.SimpleQueue[control.Applied] = queue.SimpleQueue()
 
         def listen(change: Change) -> None:
-            if isinstance(change.record, control.Applied) and change.record.request_id == request_id:
-                answers.put(change.record)
+            record, state = change.record, change.state
+            if isinstance(record, control.Applied) and record.request_id == request_id and state and request_id in state.applied:
+                answers.put(record)  # of the attempt that is open: one that was cut off may speak, but does not count
 
         leave = follower.subscribe(listen)
         try:

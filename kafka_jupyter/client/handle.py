@@ -17,7 +17,7 @@ from kafka_jupyter.client.asking import Asker
 from kafka_jupyter.protocol import control
 from kafka_jupyter.protocol.rows import BatchProgress, EpochEnded, LogLine, Metrics, Row
 from kafka_jupyter.runs.state import TERMINAL, RunState, State
-from kafka_jupyter.runs.view import History
+from kafka_jupyter.runs.view import History, numbers
 
 if TYPE_CHECKING:
     from kafka_jupyter.client.client import Client
@@ -367,8 +367,7 @@ def _event(attempt: int, row: Row, state: State) -> RunEvent:
 
 
 def _applied(answer: control.Applied, state: State) -> RunEvent:
-    values = {name: float(value) for name, value in answer.settings.items() if isinstance(value, (int, float))}
-    return RunEvent("applied", state, answer.n, answer.epoch, answer.step, dict(values))
+    return RunEvent("applied", state, answer.n, answer.epoch, answer.step, dict(numbers(answer.settings)))
 
 
 def _with_traceback(error: errors.RunError) -> errors.RunError:

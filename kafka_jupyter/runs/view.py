@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -217,6 +218,12 @@ def process_of(state: RunState) -> str:
     return "cut off" if isinstance(state.end, control.Expired) or (asked and not told) else "gone"
 
 
+def numbers(settings: Mapping[str, Any]) -> dict[str, float]:
+    """The settings of an Applied that are finite numbers: any JSON may stand in the record."""
+    values = {name: value for name, value in settings.items() if isinstance(value, (int, float)) and not isinstance(value, bool)}
+    return {name: float(value) for name, value in values.items() if abs(value) <= sys.float_info.max}
+
+
 def card_state(state: RunState, *, queue: int | None = None, waiting: str = "", now_ms: int | None = None) -> dict[str, Any]:
     """The folded state as JSON for a page (see docs/architecture.md). `queue`: 1-based place among the waiting runs."""
     submitted, end, attempt = state.submitted, state.end, state.open
@@ -252,7 +259,7 @@ def card_state(state: RunState, *, queue: int | None = None, waiting: str = "", 
         "ended_by": state.ended_by,
         "process": process_of(state),
         "checkpoint": {"epoch": checkpoint.epoch, "step": checkpoint.step} if checkpoint else None,
-        "applied": {"settings": applied.settings, "epoch": applied.epoch, "step": applied.step} if applied else None,
+        "applied": {"settings": numbers(applied.settings), "epoch": applied.epoch, "step": applied.step} if applied else None,
         "retry_of": submitted.retry_of if submitted else "",
         "stopped_early": isinstance(end, control.Succeeded) and end.stopped_early,
         "epochs_done": end.epochs if isinstance(end, control.Succeeded) else None,

@@ -157,6 +157,8 @@ def test_the_learning_rate_is_asked_for_and_answered_with_its_place(client: Clie
     state = wait_until(lambda: s if len((s := state_of(client, run.id)).settings) == 2 else None, "the requests were never read")
     assert [request.settings for request in state.settings] == [{"learning_rate": 1e-4}, {"learning_rate": 0.5}]
     request_id = state.settings[1].request_id
+    zombie = player.own() | {"nonce": "of an attempt that was cut off"}
+    player.say(control.Applied(**zombie, request_id=request_id, settings={"learning_rate": 0.5}, epoch=9, step=9))
     player.say(control.Applied(**player.own(), request_id=request_id, settings={"learning_rate": 0.5}, epoch=3, step=17))
     waiter.join(20)
     (answer,) = answers

@@ -237,6 +237,8 @@ def test_the_card_says_where_a_run_can_go_on_what_was_applied_and_what_it_goes_o
     assert card["checkpoint"] == {"epoch": 3, "step": 1}
     assert card["applied"] == {"settings": {"learning_rate": 0.5}, "epoch": 1, "step": 2}
     assert card["retry_of"] == "digits-0a1b"
+    strange = {"learning_rate": 10**400, "a": float("nan"), "b": True, "c": "x", "d": 3}
+    assert view.numbers(strange) == {"d": 3.0}
     assert (_card(claimed())["checkpoint"], _card(claimed())["applied"]) == (None, None)
 
 
