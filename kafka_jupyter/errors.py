@@ -32,12 +32,19 @@ KafkaJupyterError
 │   └── DoesNotFit
 ├── SubmitError
 │   ├── SubmitUnknown
-│   └── TaskTooLarge
+│   ├── TaskTooLarge
+│   └── BadTask
 └── RunError                      a run, or a handle of one
     ├── RunNotFound
     ├── RunAmbiguous
     ├── NotYourRun
     ├── RunEnded
+    ├── RunEnding
+    ├── BadWish
+    ├── CannotRetry
+    │   ├── RetriedAlready
+    │   └── TaskGone
+    ├── NoLetter
     ├── RunPending
     ├── RunFailed
     │   └── ModelMismatch
@@ -211,6 +218,10 @@ class TaskTooLarge(SubmitError):
     """The task of run {run_id} has {size} bytes, at most {limit} fit into one record. {way_out}"""
 
 
+class BadTask(SubmitError):
+    """{source} is no task that can be submitted: {why}"""
+
+
 class RunError(KafkaJupyterError):
     """Run {run_id}: {detail}"""
 
@@ -236,6 +247,30 @@ class RunEnded(RunError):
     """Run {run_id} is over ({state})."""
 
 
+class RunEnding(RunError):
+    """Run {run_id} is about to end ({state}): it cannot be {done} any more."""
+
+
+class BadWish(RunError):
+    """Run {run_id} cannot be given {what}: {why}."""
+
+
+class CannotRetry(RunError):
+    """Run {run_id} is {state}: only a run that is FAILED, CANCELLED or DEAD can be retried."""
+
+
+class RetriedAlready(CannotRetry):
+    """Run {run_id} was retried before, in another way, as {new}. `%kafka_attach {new}` shows that one; once it has ended badly, it can be retried itself."""
+
+
+class TaskGone(CannotRetry):
+    """The task of run {run_id} cannot be read any more, so nobody can train it again: {detail} Run its cell again instead."""
+
+
+class NoLetter(RunError):
+    """No dead letter is about {run_id}. {nearest}"""
+
+
 class RunPending(RunError):
     """{model} is being trained in run {run_id}, {progress}; `run.result()` waits for it, `run.release()` lets the model go as it was."""
 
@@ -249,7 +284,7 @@ class ModelMismatch(RunFailed):
 
 
 class RunCancelled(RunError):
-    """Run {run_id} was cancelled{by}. Your weights are as before."""
+    """Run {run_id} was cancelled{by}{process}. Your weights are as before."""
 
 
 class RunDead(RunError):

@@ -8,7 +8,7 @@ import sys
 import typer
 
 import kafka_jupyter
-from kafka_jupyter.cli import doctor, kafka_commands, run_commands, store_commands, topic_commands
+from kafka_jupyter.cli import control_commands, dlq_commands, doctor, kafka_commands, run_commands, store_commands, topic_commands
 from kafka_jupyter.errors import KafkaJupyterError
 
 app = typer.Typer(
@@ -35,6 +35,8 @@ def version() -> None:
 kafka_commands.add_to(app)
 doctor.add_to(app)
 run_commands.add_to(app)
+control_commands.add_to(app)
+app.add_typer(dlq_commands.app)
 app.add_typer(topic_commands.app)
 app.add_typer(store_commands.app)
 

@@ -41,7 +41,7 @@ def runs(
 
     Example: kafka-jupyter runs --state running
     """
-    with _client(profile, servers, prefix) as client:
+    with client_of(profile, servers, prefix) as client:
         found = client.runs(state=state, name=name, owner=owner, limit=limit)
         if as_json:
             say.json([run.card() for run in found])
@@ -62,7 +62,7 @@ def show(
 
     Example: kafka-jupyter show digits-3f2a
     """
-    with _client(profile, servers, prefix) as client:
+    with client_of(profile, servers, prefix) as client:
         found = client.attach(run)
         if as_json:
             say.json({"run": found.card(), "rows": [{"attempt": n, **msgspec.to_builtins(row)} for n, row in found.rows()]})
@@ -75,7 +75,7 @@ def follow(run: Run, profile: options.Profile = None, servers: options.Servers =
 
     Example: kafka-jupyter follow digits
     """
-    with _client(profile, servers, prefix) as client:
+    with client_of(profile, servers, prefix) as client:
         found = client.attach(run)
         for event in found.events():
             text = _told(event)
@@ -92,7 +92,7 @@ def stop(
 
     Example: kafka-jupyter stop digits
     """
-    with _client(profile, servers, prefix) as client:
+    with client_of(profile, servers, prefix) as client:
         found = client.attach(run)
         found.stop(force=force)
         say.line(f"asked {found.id} to stop")
@@ -105,7 +105,7 @@ def cancel(
 
     Example: kafka-jupyter cancel digits-3f2a
     """
-    with _client(profile, servers, prefix) as client:
+    with client_of(profile, servers, prefix) as client:
         found = client.attach(run)
         found.cancel(force=force)
         say.line(f"asked to cancel {found.id}")
@@ -118,7 +118,7 @@ def workers(
 
     Example: kafka-jupyter workers
     """
-    with _client(profile, servers, prefix) as client:
+    with client_of(profile, servers, prefix) as client:
         found = client.workers()
     if as_json:
         say.json(found)
@@ -136,7 +136,7 @@ def _worker(info: Any) -> tuple[object, ...]:
 
 
 @contextlib.contextmanager
-def _client(profile: str | None, servers: str | None, prefix: str | None) -> Iterator[Client]:
+def client_of(profile: str | None, servers: str | None, prefix: str | None) -> Iterator[Client]:
     from kafka_jupyter.client import Client  # late: --help needs no Kafka client
 
     with contextlib.closing(Client(options.settings_from(profile, servers, prefix))) as client:
@@ -145,7 +145,7 @@ def _client(profile: str | None, servers: str | None, prefix: str | None) -> Ite
 
 def _row(run: TrainingRun) -> tuple[str, ...]:
     card = run.card()
-    return (run.id, card["state"], run.progress, _metrics(run.metrics), card["worker"], _when(card["submitted_ms"]), card["owner"])
+    return (run.id, card["state"], run.progress, _metrics(run.metrics), card["worker"], when(card["submitted_ms"]), card["owner"])
 
 
 def _show(run: TrainingRun) -> None:
@@ -153,12 +153,13 @@ def _show(run: TrainingRun) -> None:
     say.line(f"{run.id} {card['state']}, {run.progress}")
     facts = {
         "owner": card["owner"],
-        "submitted": _when(card["submitted_ms"]),
+        "submitted": when(card["submitted_ms"]),
         "took": _took(card),
         "worker": " ".join(filter(None, (card["worker"], card.get("host"), card["device"]))),
         "attempt": card["attempt"] if card["attempt"] > 1 else "",
         "notebook": card["notebook"],
         "waiting": card["waiting"],
+        "retry of": card.get("retry_of", ""),
         "files": ", ".join(card["files"]),
     }
     for name, value in facts.items():
@@ -181,6 +182,8 @@ def _told(event: RunEvent) -> str:
         return f"epoch {event.epoch + 1}  {_metrics(event.metrics)}"
     if event.kind == "line":
         return say.plain(event.text)
+    if event.kind == "applied":
+        return f"epoch {event.epoch + 1}, batch {event.step}: from here on {_metrics(event.metrics)}"
     if event.kind == "state":
         return str(event.state) + (f" (attempt {event.attempt})" if event.attempt > 1 else "")
     return ""
@@ -200,5 +203,5 @@ def _took(card: dict[str, Any]) -> str:
     return say.duration((card["ended_ms"] or time.time() * 1000) / 1000 - card["started_ms"] / 1000)
 
 
-def _when(at_ms: int | None) -> str:
+def when(at_ms: int | None) -> str:
     return datetime.datetime.fromtimestamp(at_ms / 1000).strftime("%Y-%m-%d %H:%M:%S") if at_ms else ""

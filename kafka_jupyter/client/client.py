@@ -8,12 +8,13 @@ import threading
 from typing import Any
 
 from kafka_jupyter import errors
+from kafka_jupyter.brokers import dead_letters
+from kafka_jupyter.brokers.dead_letters import Buried
 from kafka_jupyter.brokers.follow import Follower
 from kafka_jupyter.client import connection as connections
-from kafka_jupyter.client import find
+from kafka_jupyter.client import find, redrive, retry, words
 from kafka_jupyter.client.connection import CATCH_UP_S, Connection
 from kafka_jupyter.client.handle import TrainingRun
-from kafka_jupyter.protocol import control
 from kafka_jupyter.protocol.task import Task
 from kafka_jupyter.protocol.workers import WorkerInfo
 from kafka_jupyter.runs.state import RunState
@@ -21,6 +22,8 @@ from kafka_jupyter.settings import Settings
 from kafka_jupyter.store import Store
 
 logger = logging.getLogger(__name__)
+
+_AS_IT_WAS = retry.Edits()
 
 
 class Client:
@@ -42,7 +45,7 @@ class Client:
             place = connection.log.write_task(task)
         except errors.DeliveryUnknown as unknown:
             raise errors.SubmitUnknown(run_id=task.run_id, detail=str(unknown)) from unknown
-        connection.announce(_submitted(task, place, self.settings.keep_days))
+        connection.announce(retry.submitted_of(task, place, self.settings.keep_days))
         return TrainingRun(self, task.run_id, name=task.name, submitted=True, model=model)
 
     def runs(
@@ -69,6 +72,36 @@ class Client:
             found = find.find(follower.states(), run, self.settings.owner)
         follower.history(found.run_id)  # so that `metrics`, `log` and `history` answer from memory
         return TrainingRun(self, found.run_id, whole=run.strip() == found.run_id)
+
+    def resubmit(self, task: Task, edits: retry.Edits) -> TrainingRun:
+        """What `retry` and a redrive submit: a Task whose id says what it comes from, so that it is the same run however often it is
+        submitted. Raises RetriedAlready and what `submit` raises."""
+        connection, owner = self.connection(), self.settings.owner
+        known, more = connection.catch_up().state(task.run_id), retry.settings(task.run_id, edits, owner)
+        retry.submit(connection.log, lambda: connection.store, task, known, self.settings.keep_days, connection.announce, more)
+        return TrainingRun(self, task.run_id, name=task.name, submitted=True)
+
+    def dead_letters(self, limit: int = 50) -> list[Buried]:
+        """The newest of `task_dlq`, newest first: tasks that nobody will train any more, and why."""
+        return dead_letters.newest(self.connection().log, limit)
+
+    def redrive(self, buried: Buried, task: Task | None = None, edits: retry.Edits = _AS_IT_WAS, force: bool = False) -> TrainingRun:
+        """Submits the run of a dead letter again, with a Task that was edited by hand or as it was. It is the same new run, however often
+        it is asked for.
+
+        Raises BadTask (the letter holds no task that can be read: it must be edited), TaskGone, NotYourRun, RetriedAlready, BadWish.
+        """
+        connection = self.connection()
+        state = connection.catch_up().state(buried.letter.run_id)
+        if state is not None and not words.is_mine(state, self.settings.owner) and not force:
+            raise errors.NotYourRun(run_id=state.run_id, owner=find.owner_of(state))
+        if task is None:
+            following = redrive.task_now(connection.log, buried, state)
+        else:
+            following = redrive.adopted(task, buried, state)
+            if not buried.letter.task and state is not None:
+                following = retry.may_follow(following, redrive.task_now(connection.log, buried, state))
+        return self.resubmit(retry.edited(following, edits), edits)
 
     def workers(self) -> list[WorkerInfo]:
         """The workers that are alive."""
@@ -107,28 +140,6 @@ class Client:
         if self._connection is not None and self._pid == os.getpid():
             connections.disconnect(self._connection)
             self._connection = None
-
-
-def _submitted(task: Task, place: control.TaskPlace, keep_days: float) -> control.Submitted:
-    return control.Submitted(
-        run_id=task.run_id,
-        task=place,
-        name=task.name,
-        owner=task.owner,
-        trainer=task.trainer,
-        model_name=task.model.model_name,
-        epochs=task.fit.epochs,
-        initial_epoch=task.fit.initial_epoch,
-        requirements=task.requirements,
-        priority=task.priority,
-        labels=task.labels,
-        digest=task.digest,
-        notebook=task.notebook,
-        cell=task.cell,
-        retry_of=task.retry_of,
-        submitted_ms=task.submitted_ms,
-        keep_days=keep_days,
-    )
 
 
 def _matches(found: RunState, state: str | None, name: str | None, owner: str | None) -> bool:

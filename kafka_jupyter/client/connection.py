@@ -100,9 +100,9 @@ class Connection:
         follower.wait(lambda: all(follower.position(place) >= end for place, end in ends.items()), CATCH_UP_S)
         return follower
 
-    def announce(self, submitted: control.Submitted) -> None:
-        """Sends Submitted, again and again until it is read back."""
-        self.outbox.put(submitted)
+    def announce(self, record: control.Record) -> None:
+        """Sends it (a Submitted, say), again and again until it is read back."""
+        self.outbox.put(record)
 
     @property
     def closed(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kafka_jupyter.errors import ModelMismatch, RunCancelled, RunDead, RunError, RunFailed
 from kafka_jupyter.runs.state import RunState, State
-from kafka_jupyter.runs.view import failure_of
+from kafka_jupyter.runs.view import PROCESSES, failure_of, process_of
 
 SIGNAL_NAMES = {9: "SIGKILL, often out of memory", 11: "SIGSEGV, a crash in native code", 6: "SIGABRT", 15: "SIGTERM"}
 
@@ -14,7 +14,7 @@ def error_of(state: RunState) -> RunError | None:
     failure = failure_of(state) or {}
     if state.state is State.CANCELLED:
         by = f" by {state.ended_by}" if state.ended_by else ""
-        return RunCancelled(run_id=state.run_id, by=by)
+        return RunCancelled(run_id=state.run_id, by=by, process=PROCESSES[process_of(state)])
     if state.state is State.DEAD:
         return RunDead(run_id=state.run_id, attempts=state.last_n, reason=_reason(failure), traceback=failure.get("traceback", ""))
     if state.state is not State.FAILED:

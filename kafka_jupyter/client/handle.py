@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from kafka_jupyter import errors
 from kafka_jupyter.brokers.follow import Change, Follower
-from kafka_jupyter.client import failure, find, outcome, targets, words
-from kafka_jupyter.protocol import control, ids
+from kafka_jupyter.client import failure, find, outcome, retry, targets, words
+from kafka_jupyter.client.asking import Asker
+from kafka_jupyter.protocol import control
 from kafka_jupyter.protocol.rows import BatchProgress, EpochEnded, LogLine, Metrics, Row
 from kafka_jupyter.runs.state import TERMINAL, RunState, State
-from kafka_jupyter.runs.view import History
+from kafka_jupyter.runs.view import History, numbers
 
 if TYPE_CHECKING:
     from kafka_jupyter.client.client import Client
@@ -27,7 +28,8 @@ LAST_ROWS_S = 5.0  # the last rows of an ended run may come a moment after its e
 
 @dataclasses.dataclass(frozen=True)
 class RunEvent:
-    """`kind`: "state", "epoch", "batch" or "line". `epoch` is 0-based, `step` counts the batches done in it."""
+    """`kind`: "state", "epoch", "batch", "line" or "applied" (`metrics`: the settings that hold from there on). `epoch` is 0-based,
+    `step` counts the batches done in it."""
 
     kind: str
     state: State
@@ -51,9 +53,9 @@ class TrainingRun:
         self.id = run_id
         self._client = client
         self._name = name
-        self._whole = whole
         self._submitted = submitted
         self._model: Callable[[], Any] = lambda: model  # kept alive for `result`
+        self._asker = Asker(client, run_id, whole, submitted)
 
     # --- what is there now
 
@@ -249,6 +251,7 @@ class TrainingRun:
 
     def _events(self, follower: Follower, news: queue.SimpleQueue[None]) -> Iterator[RunEvent]:
         seen: set[tuple[int, int]] = set()
+        applied = 0
         last: State | None = None
         while True:
             state = follower.state(self.id)
@@ -258,6 +261,9 @@ class TrainingRun:
                 if (attempt, row.seq) not in seen:
                     seen.add((attempt, row.seq))
                     yield _event(attempt, row, now)
+            for answer in state.applications[applied:] if state is not None else ():
+                applied += 1
+                yield _applied(answer, now)
             if now is not last and (over or now not in TERMINAL):
                 last = now
                 yield RunEvent("state", now, state.last_n if state else 0)
@@ -269,41 +275,51 @@ class TrainingRun:
                 if not follower.alive:
                     raise self._connection().log.cluster.unreachable() from None
 
-    # --- what a person can ask for
+    # --- what a person can ask for. Another person's run needs its whole id and force: NotYourRun otherwise
 
     def stop(self, force: bool = False) -> None:
         """Ends it after the current batch, SUCCEEDED with the weights so far."""
-        self._request(control.StopRequested, force)
+        self._asker.end(control.StopRequested, force)
 
     def cancel(self, force: bool = False) -> None:
         """Ends it now. Nothing is kept; the weights here stay as they were."""
-        self._request(control.CancelRequested, force)
+        self._asker.end(control.CancelRequested, force)
+
+    def pause(self, force: bool = False) -> None:
+        """Writes a checkpoint, frees the worker's slot and rests, PAUSED, until somebody resumes it. Raises RunEnded, RunEnding."""
+        self._asker.steer(control.PauseRequested, force)
+
+    def resume(self, force: bool = False) -> None:
+        """Lets any worker go on with it. Raises RunEnded, RunEnding."""
+        self._asker.steer(control.ResumeRequested, force)
+
+    def set(self, *, learning_rate: float, force: bool = False, timeout: float = 0.0) -> RunEvent | None:
+        """Changes it at the end of the next batch, or, where nobody trains the run now, when somebody does.
+
+        Waits up to `timeout` seconds for the worker's answer, an event "applied"; None if it has not come by then. Raises RunEnded,
+        RunEnding, BadWish (also when the worker says no: a schedule rules the learning rate).
+        """
+        wanted = {"learning_rate": retry.learning_rate(self.id, learning_rate)}
+        answer = self._asker.set(wanted, force, timeout)
+        if answer is not None and "refused" in answer.settings:
+            what = f"a learning rate of {learning_rate:g}"
+            raise errors.BadWish(run_id=self.id, what=what, why=f"its worker says: {answer.settings['refused']}")
+        return _applied(answer, self.state or State.RUNNING) if answer is not None else None
+
+    def retry(self, *, force: bool = False, **edits: Any) -> TrainingRun:
+        """A new run that goes on from the last checkpoint of this one, which is FAILED, CANCELLED or DEAD. Once, however often it is
+        asked for.
+
+        `edits` (see `retry.Edits`) are what shall be different: epochs, batch_size, learning_rate, device, memory, priority, labels.
+        Its `result(into=model)` loads into a model of this kernel. Raises CannotRetry, TaskGone, RetriedAlready, BadWish.
+        """
+        return TrainingRun(self._client, self._asker.retry(retry.Edits(**edits), force), name=self.name, submitted=True)
 
     def release(self) -> None:
         """Lets the model in this kernel go as it was. The run goes on."""
         target = targets.of_run(self.id)
         if target is not None:
             targets.settle(target)
-
-    def _request(self, kind: type[control.Request], force: bool) -> None:
-        """Raises NotYourRun, RunNotFound, BrokerError. A run that has ended stays as it is."""
-        connection = self._connection()
-        state = self._asked_state(connection)
-        if state is not None:
-            if state.terminal:
-                return
-            if not words.is_mine(state, self._client.settings.owner) and not (force and self._whole):
-                raise errors.NotYourRun(run_id=self.id, owner=find.owner_of(state))
-        connection.log.write_control(kind(run_id=self.id, request_id=ids.new_request_id(), by=self._client.settings.owner))
-
-    def _asked_state(self, connection: Connection) -> RunState | None:
-        """What the log says of the run, read for that if need be: whose it is decides who may end it. None only of what we submitted."""
-        state = connection.follower().state(self.id)
-        if state is None and not self._submitted:
-            state = connection.catch_up().state(self.id)
-            if state is None:
-                raise errors.RunNotFound(run_id=self.id)
-        return state
 
     # --- underneath
 
@@ -348,6 +364,10 @@ def _event(attempt: int, row: Row, state: State) -> RunEvent:
         return RunEvent("batch", state, attempt, row.epoch, row.step, dict(row.metrics))
     assert isinstance(row, LogLine)
     return RunEvent("line", state, attempt, row.epoch, row.step, text=row.text)
+
+
+def _applied(answer: control.Applied, state: State) -> RunEvent:
+    return RunEvent("applied", state, answer.n, answer.epoch, answer.step, dict(numbers(answer.settings)))
 
 
 def _with_traceback(error: errors.RunError) -> errors.RunError:

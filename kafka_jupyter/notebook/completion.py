@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from kafka_jupyter.notebook.parsing import Parser
+from kafka_jupyter.notebook.parsing import SETTINGS, Parser
 
 RUNS = 50  # ids that are offered
 
@@ -19,7 +19,13 @@ def completer(parser: Parser) -> Callable[[Any, Any], list[str]]:
         if words and words[-1] in parser.choices:
             return parser.choices[words[-1]]
         options = [option for option in parser.options if option not in words]
-        return options + (run_ids() if parser.takes_run and not event.symbol.startswith("-") else [])
+        if event.symbol.startswith("-"):
+            return options
+        if parser.words and not set(parser.words) & set(words):
+            return parser.words + options
+        if parser.prog == "%kafka_ctl" and len(words) > 1:
+            return [f"{name}=" for name in SETTINGS] + options
+        return options + (run_ids() if parser.takes_run else [])
 
     return complete
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kafka_jupyter.runs.view import best, grows
+from kafka_jupyter.runs.view import PROCESSES, best, grows
 
 CardState = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -125,6 +125,34 @@ def how_far(state: CardState, epochs: Sequence[Row]) -> str:
         return amount + (f" in {spent}" if spent else "") + (", stopped early" if state.get("stopped_early") else "")
     place = f"epoch {done} of {all_of_them}" if all_of_them else ""
     return f"{place} after {spent}" if state.get("terminal") and spent else place
+
+
+def short_id(run_id: str) -> str:
+    """ "digits-3f2a9c01b7d4" → "digits-3f2a" """
+    return run_id[: run_id.rfind("-") + 5]
+
+
+def place(at: Mapping[str, Any]) -> str:
+    """ "after epoch 4", "at epoch 5, batch 12" """
+    return f"at epoch {at['epoch'] + 1}, batch {at['step']}" if at["step"] > 0 else f"after epoch {at['epoch']}"
+
+
+def steer(state: CardState) -> str:
+    """What a person should know who has paused or cancelled it."""
+    if state["state"] == "PAUSED":
+        where = f" {place(state['checkpoint'])}" if state.get("checkpoint") else ""
+        return f"Paused{where}; %kafka_resume {short_id(state['run_id'])} goes on."
+    if state["state"] != "CANCELLED":
+        return ""
+    by = f" by {state['ended_by']}" if state.get("ended_by") else ""
+    return f"Cancelled{by}{PROCESSES.get(state.get('process') or '', '')}."
+
+
+def since(applied: Mapping[str, Any] | None) -> str:
+    """ "learning_rate 0.0010 since epoch 5, batch 12" """
+    settings = applied["settings"] if applied else {}
+    named = ", ".join(f"{name} {metric(value)}" for name, value in settings.items() if isinstance(value, (int, float)))
+    return f"{named} since epoch {applied['epoch'] + 1}, batch {applied['step']}" if applied and named else ""
 
 
 def fraction(state: CardState, epochs: Sequence[Row]) -> float:

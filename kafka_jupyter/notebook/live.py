@@ -104,7 +104,9 @@ class CellView:
         if run is None:
             return
         try:
-            (run.stop if action == "stop" else run.cancel)()
+            made = getattr(run, action)()
+            if isinstance(made, TrainingRun):  # a retry stands beside the run that it goes on for
+                self.show(made)
         except KafkaJupyterError as error:
             self.note(str(error))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
-from kafka_jupyter.notebook.parsing import magic, parsers
+from kafka_jupyter.notebook.parsing import edits_of, magic, parsers
 from kafka_jupyter.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,6 +57,58 @@ class KafkaMagics(Magics):
     def kafka_cancel(self, args: argparse.Namespace) -> None:
         run = _client(args).attach(args.run)
         _ask(run, "cancel", args.force)
+
+    @line_magic
+    @magic(_PARSERS["kafka_pause"])
+    def kafka_pause(self, args: argparse.Namespace) -> None:
+        run = _client(args).attach(args.run)
+        run.pause(force=args.force)
+        print(f"{run.id}: asked to pause. `%kafka_resume {run.short}` goes on.")
+
+    @line_magic
+    @magic(_PARSERS["kafka_resume"])
+    def kafka_resume(self, args: argparse.Namespace) -> None:
+        run = _client(args).attach(args.run)
+        run.resume(force=args.force)
+        print(f"{run.id}: asked to go on.")
+
+    @line_magic
+    @magic(_PARSERS["kafka_ctl"])
+    def kafka_ctl(self, args: argparse.Namespace) -> None:
+        run, wanted = _client(args).attach(args.run), dict(args.settings)
+        what = ", ".join(f"{name} {value:g}" for name, value in wanted.items())
+        answer = run.set(**wanted, force=args.force, timeout=args.timeout if run.state == "RUNNING" else 0.0)
+        if answer is None:
+            print(f"{run.id}: asked for {what}, from the end of its next batch or from its next start.")
+        else:
+            print(f"{run.id}: {what} since epoch {answer.epoch + 1}, batch {answer.step}.")
+
+    @line_magic
+    @magic(_PARSERS["kafka_retry"])
+    def kafka_retry(self, args: argparse.Namespace) -> TrainingRun:
+        old = _client(args).attach(args.run)
+        run = old.retry(force=args.force, **edits_of(args))
+        print(f"{old.id} is retried as {run.id}.")
+        self.extension.show(run)
+        return run
+
+    @line_magic
+    @magic(_PARSERS["kafka_dlq"])
+    def kafka_dlq(self, args: argparse.Namespace) -> TrainingRun | None:
+        from kafka_jupyter.notebook import dead_letters
+
+        client = _client(args)
+        if args.action == "ls":
+            print(dead_letters.listed(client, args.limit))
+            return None
+        if not args.run:
+            _PARSERS["kafka_dlq"].error(f"{args.action} needs a RUN")
+        if args.action == "show":
+            print(dead_letters.shown(client, args.run))
+            return None
+        run = dead_letters.redriven(client, args.run, args.task, edits_of(args), args.force)
+        self.extension.show(run)
+        return run
 
     @line_magic
     @magic(_PARSERS["kafka_workers"])

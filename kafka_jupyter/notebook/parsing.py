@@ -12,6 +12,9 @@ from typing import Any, NoReturn
 from IPython.core.error import UsageError
 
 from kafka_jupyter.errors import KafkaJupyterError
+from kafka_jupyter.settings import parse_size
+
+SETTINGS = {"lr": "learning_rate", "learning_rate": "learning_rate"}
 
 
 class Helped(Exception):
@@ -44,6 +47,11 @@ class Parser(argparse.ArgumentParser):
     def choices(self) -> dict[str, list[str]]:
         """What may stand behind an option, where that is a list."""
         return {option: list(action.choices) for action in self._actions if action.choices for option in action.option_strings}
+
+    @property
+    def words(self) -> list[str]:
+        """What may stand alone, where that is a list."""
+        return [word for action in self._actions if action.choices and not action.option_strings for word in action.choices]
 
     @property
     def takes_run(self) -> bool:
@@ -99,6 +107,33 @@ def seconds(text: str) -> float:
     return value
 
 
+def size(text: str) -> int:
+    """An argument's type: bytes, as 500MiB or 8GiB."""
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+
+
+def label(text: str) -> tuple[str, str]:
+    """An argument's type: NAME=VALUE."""
+    name, sign, value = text.partition("=")
+    if not name or not sign:
+        raise argparse.ArgumentTypeError(f"{text!r} is no NAME=VALUE")
+    return name, value
+
+
+def setting(text: str) -> tuple[str, float]:
+    """An argument's type: what can be changed while a run trains."""
+    name, _, value = text.partition("=")
+    if name not in SETTINGS:
+        raise argparse.ArgumentTypeError(f"{name!r} cannot be changed while a run trains; the learning rate can: lr=1e-4")
+    try:
+        return SETTINGS[name], float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a number behind the =, for example {name}=1e-4") from None
+
+
 def state(text: str) -> str:
     """An argument's type: a state of a run. (What a state is, is imported when somebody asks: `%load_ext` stays quick.)"""
     from kafka_jupyter.runs.values import State
@@ -119,9 +154,22 @@ def parsers() -> dict[str, Parser]:
     attach = Parser("%kafka_attach", "Show a run's card and return its handle.", "Example: run = %kafka_attach digits")
     stop = Parser("%kafka_stop", "End a run after its current batch; it SUCCEEDS with the weights so far.", "Example: %kafka_stop digits")
     cancel = Parser("%kafka_cancel", "End a run now; nothing is kept.", "Example: %kafka_cancel digits-3f2a")
-    for parser in (attach, stop, cancel):
+    pause = Parser("%kafka_pause", "Let a run write a checkpoint, free its slot and rest.", "Example: %kafka_pause digits")
+    resume = Parser("%kafka_resume", "Let any worker go on with a paused run.", "Example: %kafka_resume digits")
+    ctl = Parser("%kafka_ctl", "Change a run while it trains, at the end of its next batch.", "Example: %kafka_ctl digits lr=1e-4")
+    retry = Parser(
+        "%kafka_retry",
+        "Submit a FAILED, CANCELLED or DEAD run again, as a new run from its last checkpoint; asked for twice, it is one run.",
+        "Example: run = %kafka_retry digits --epochs 50 --learning-rate 1e-4",
+    )
+    for parser in (attach, stop, cancel, pause, resume, ctl, retry):
         parser.add_argument("run", metavar="RUN", help="its id, a unique beginning of it, or the name of my newest run")
-    for parser in (stop, cancel):
+    ctl.add_argument("settings", nargs="+", type=setting, metavar="NAME=VALUE", help="lr=1e-4 (or learning_rate=1e-4)")
+    ctl.add_argument("--timeout", type=seconds, default=10.0, metavar="S", help="wait so long for the worker's answer (10)")
+    dlq = _dlq()
+    for parser in (retry, dlq):
+        _add_edits(parser)
+    for parser in (stop, cancel, pause, resume, ctl, retry, dlq):
         parser.add_argument("--force", action="store_true", help="although it is another person's run (write its whole id)")
 
     workers = Parser("%kafka_workers", "The workers that are alive.", "Example: %kafka_workers")
@@ -131,10 +179,43 @@ def parsers() -> dict[str, Parser]:
     up.add_argument("--brokers", type=count(1, 9), metavar="N", help="how many brokers; as many as last time if not given")
     up.add_argument("--workers", type=count(0), default=1, metavar="N", help="how many workers to have (1)")
     down = Parser("%kafka_down", "Stop the local Kafka and its workers. Data stay.", "Example: %kafka_down")
-    for parser in (runs, attach, stop, cancel, workers, up, down):
+    known = (runs, attach, stop, cancel, pause, resume, ctl, retry, dlq, workers, up, down)
+    for parser in known:
         parser.add_argument("--profile", metavar="P", help="a table of the profile file (KAFKA_JUPYTER_PROFILE)")
-    known = (_train(), runs, attach, stop, cancel, workers, up, down)
-    return {parser.prog.lstrip("%"): parser for parser in known}
+    return {parser.prog.lstrip("%"): parser for parser in (_train(), *known)}
+
+
+def _dlq() -> Parser:
+    parser = Parser(
+        "%kafka_dlq",
+        "Dead letters, tasks that nobody will train any more: list them, show one, or submit its run again.",
+        "Example: %kafka_dlq redrive digits-3f2a --batch-size 16",
+    )
+    parser.add_argument("action", nargs="?", default="ls", choices=("ls", "show", "redrive"), help="what to do (ls)")
+    parser.add_argument("run", nargs="?", metavar="RUN", help="its id, or the beginning of it")
+    parser.add_argument("--limit", type=count(1), default=20, metavar="N", help="list at most so many, the newest (20)")
+    parser.add_argument("--task", metavar="FILE", help="redrive this task, a JSON file: where the one in the letter cannot be read")
+    return parser
+
+
+def _add_edits(parser: Parser) -> None:
+    """What a new try may have otherwise."""
+    parser.add_argument("--epochs", type=count(1), metavar="N", help="another number of epochs, all told")
+    parser.add_argument("--batch-size", type=count(1), metavar="N", help="another batch size")
+    parser.add_argument("--learning-rate", type=float, metavar="X", help="another learning rate")
+    parser.add_argument("--device", choices=("gpu", "any"), help="what its worker must have")
+    parser.add_argument("--memory", type=size, metavar="SIZE", help="what its worker must have, for example 8GiB")
+    parser.add_argument("--priority", choices=("high", "normal", "low"), help="its place in the queue")
+    parser.add_argument("--label", type=label, action="append", metavar="NAME=VALUE", help="a label; with no value it goes away")
+
+
+EDITS = ("epochs", "batch_size", "learning_rate", "device", "memory", "priority")
+
+
+def edits_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of `TrainingRun.retry`, those that were given."""
+    given = {name: getattr(args, name) for name in EDITS}
+    return {name: value for name, value in (given | {"labels": dict(args.label or []) or None}).items() if value is not None}
 
 
 def _train() -> Parser:

@@ -19,6 +19,9 @@ from kafka_jupyter.notebook.figures import (
     how_far,
     metric,
     metric_lines,
+    short_id,
+    since,
+    steer,
     thinned,
 )
 
@@ -50,8 +53,9 @@ def _plain(state: CardState, epochs: Sequence[Row]) -> str:
 
 
 def _notes(state: CardState) -> list[str]:
-    """What a run that has not ended waits for, and what it should be warned of."""
-    return [] if state.get("terminal") else [str(state[name]) for name in ("waiting", "warning") if state.get(name)]
+    """How it was paused or cancelled; what a run that has not ended waits for, and what it should be warned of."""
+    names = () if state.get("terminal") else ("waiting", "warning")
+    return [note for note in (steer(state), *(str(state.get(name) or "") for name in names)) if note]
 
 
 def _cause(error: Mapping[str, object]) -> str:
@@ -141,8 +145,14 @@ def _foot(state: CardState) -> str:
     files = state.get("files") or []
     if files:
         notes.append(", ".join(_text(name) for name in files[:5]) + (f" and {len(files) - 5} more" if len(files) > 5 else ""))
+    if state.get("retry_of"):
+        notes.append(f"retry of {_text(short_id(state['retry_of']))}")
     if state.get("terminal") and state["state"] != "SUCCEEDED":
         notes.append("your weights are as before")
+    elif not state.get("terminal") and (changed := since(state.get("applied"))):
+        notes.append(_text(changed))
+    if state["state"] in ("FAILED", "CANCELLED", "DEAD"):
+        notes.append(f"<code>%kafka_retry {_text(state['run_id'])}</code>")
     notes.append(f"<code>%kafka_attach {_text(state['run_id'])}</code>")
     return f"<p style='margin:4px 12px 8px;font-size:11.5px;{_FAINT}'>{' &nbsp; '.join(notes)}</p>"
 

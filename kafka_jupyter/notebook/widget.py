@@ -19,11 +19,11 @@ _STATIC = pathlib.Path(__file__).parent / "static"
 
 HISTORY = 400  # epochs a run; more cannot be told apart in a picture of this size
 TAIL = 50  # rows that are sent again and again before they join `rows`
-ACTIONS = ("stop", "cancel")
+ACTIONS = ("stop", "pause", "resume", "cancel", "retry")
 
 
 class RunWidget(anywidget.AnyWidget):
-    """Shows what it is fed; `on_action(run_id, "stop" | "cancel")` is called when a button is pressed and no server is reachable."""
+    """Shows what it is fed; `on_action(run_id, one of ACTIONS)` is called when a button is pressed and no server is reachable."""
 
     _esm = _STATIC / "widget.js"
     _css = _STATIC / "widget.css"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 
@@ -17,8 +18,16 @@ def version_1() -> int:
 
 def new_run_id(name: str) -> str:
     """`"Digits, wide"` → `digits-wide-3f2a9c01b7d4`: a slug for people, 48 random bits for uniqueness."""
-    slug = _SLUG.sub("-", name.lower()).strip("-")[:40].strip("-") or "run"
-    return f"{slug}-{secrets.token_hex(6)}"
+    return f"{_slug(name)}-{secrets.token_hex(6)}"
+
+
+def retry_id(run_id: str, offset: int) -> str:
+    """The id of the run that goes on after `run_id`, which ended at `offset`: the same for everybody who asks (rule 11)."""
+    return f"{_slug(run_id.rpartition('-')[0] or run_id)}-{hashlib.sha256(f'{run_id}@{offset}'.encode()).hexdigest()[:12]}"
+
+
+def _slug(name: str) -> str:
+    return _SLUG.sub("-", name.lower()).strip("-")[:40].strip("-") or "run"
 
 
 def short(run_id: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -198,10 +199,37 @@ def _in(ms: float) -> str:
     return f"in {hours} h" if hours > 0 else "within the hour"
 
 
+PROCESSES = {  # what has become of the process of a cancelled run, behind "Cancelled by ada"
+    "none": ", before it had begun",
+    "gone": "; its process is gone",
+    "cut off": "; its worker was cut off and its lease ran out, its process ends when it sees that",
+}
+
+
+def process_of(state: RunState) -> str:
+    """What has become of the process of a CANCELLED run: "none" (it never had one), "gone", or "cut off": nobody could tell it, its
+    lease ran out, and it ends when it sees that. Empty for any other run."""
+    if state.state is not State.CANCELLED:
+        return ""
+    if not state.last_n:
+        return "none"
+    asked = isinstance(state.end, control.CancelRequested | control.StopRequested)  # with no attempt open: the last one had been closed
+    told = any(record is not None and record.n == state.last_n for record in (state.last_failure, state.last_release))
+    return "cut off" if isinstance(state.end, control.Expired) or (asked and not told) else "gone"
+
+
+def numbers(settings: Mapping[str, Any]) -> dict[str, float]:
+    """The settings of an Applied that are finite numbers: any JSON may stand in the record."""
+    values = {name: value for name, value in settings.items() if isinstance(value, (int, float)) and not isinstance(value, bool)}
+    return {name: float(value) for name, value in values.items() if abs(value) <= sys.float_info.max}
+
+
 def card_state(state: RunState, *, queue: int | None = None, waiting: str = "", now_ms: int | None = None) -> dict[str, Any]:
     """The folded state as JSON for a page (see docs/architecture.md). `queue`: 1-based place among the waiting runs."""
     submitted, end, attempt = state.submitted, state.end, state.open
     start = state.starts[-1] if state.starts else None
+    checkpoint = state.checkpoints[-1] if state.checkpoints else None
+    applied = state.applications[-1] if state.applications else None
     worker = attempt.worker if attempt else (start.worker if start and state.terminal else "")
     shown: dict[str, Any] = {
         "v": 1,
@@ -229,6 +257,10 @@ def card_state(state: RunState, *, queue: int | None = None, waiting: str = "", 
         "warning": warning_of(state, now_ms),
         "error": failure_of(state),
         "ended_by": state.ended_by,
+        "process": process_of(state),
+        "checkpoint": {"epoch": checkpoint.epoch, "step": checkpoint.step} if checkpoint else None,
+        "applied": {"settings": numbers(applied.settings), "epoch": applied.epoch, "step": applied.step} if applied else None,
+        "retry_of": submitted.retry_of if submitted else "",
         "stopped_early": isinstance(end, control.Succeeded) and end.stopped_early,
         "epochs_done": end.epochs if isinstance(end, control.Succeeded) else None,
         "metrics": end.metrics if isinstance(end, control.Succeeded) else {},

@@ -29,7 +29,7 @@ class KafkaJupyterApp(ExtensionApp):
     )
     bootstrap_servers = Unicode("", help='Where Kafka is: "host:port,…". Empty means the local Kafka.').tag(config=True)
     topic_prefix = Unicode("", help='"team1." keeps two teams apart on one cluster.').tag(config=True)
-    owner = Unicode("", help="Whose runs are stopped and cancelled without force; the hub's user, else user@host.").tag(config=True)
+    owner = Unicode("", help="Whose runs are steered without force; the hub's user, else user@host.").tag(config=True)
     local_kafka_dir = Unicode("", help="Where the local Kafka keeps its state.").tag(config=True)
     heartbeat_s = Float(_DEFAULTS.heartbeat_s, min=0.05, help="Seconds between two comments in a silent stream.").tag(config=True)
     stall_s = Float(_DEFAULTS.stall_s, min=0.05, help="Seconds after which a stream that takes nothing is closed.").tag(config=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar, cast
 
@@ -11,7 +12,17 @@ from jupyter_server.auth.decorator import authorized
 from jupyter_server.base.handlers import APIHandler
 from tornado import web
 
-from kafka_jupyter.errors import BrokerError, KafkaJupyterError, NotYourRun, RunEnded, RunNotFound
+from kafka_jupyter.errors import (
+    BadWish,
+    BrokerError,
+    CannotRetry,
+    KafkaJupyterError,
+    NotYourRun,
+    RunEnded,
+    RunEnding,
+    RunNotFound,
+    SubmitUnknown,
+)
 from kafka_jupyter.protocol import ids
 from kafka_jupyter.runs.state import State
 from kafka_jupyter.server.manager import REQUESTS, Manager, RunFilter
@@ -22,7 +33,16 @@ MANAGER = "kafka_jupyter_manager"  # in the web application's settings
 PAGE, PAGE_LIMIT = 50, 500  # runs in one answer
 FOLLOWED_LIMIT = 200  # runs that one stream may name
 REASON_LIMIT = 500  # characters
-_STATUS: tuple[tuple[type[KafkaJupyterError], int], ...] = ((NotYourRun, 403), (RunNotFound, 404), (RunEnded, 409), (BrokerError, 503))
+_STATUS: dict[type[KafkaJupyterError], int] = {
+    BadWish: 400,
+    NotYourRun: 403,
+    RunNotFound: 404,
+    RunEnded: 409,
+    RunEnding: 409,
+    CannotRetry: 409,
+    SubmitUnknown: 503,
+    BrokerError: 503,
+}
 
 
 class Asked(msgspec.Struct):
@@ -33,6 +53,27 @@ class Asked(msgspec.Struct):
     force: bool = False  # another person's run is meant
 
 
+class SettingsAsked(Asked, kw_only=True):
+    learning_rate: Annotated[float, msgspec.Meta(ge=0)]
+
+
+class RetryAsked(Asked):
+    """What shall be different; left out: as it was. `memory` in bytes."""
+
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    device: str | None = None
+    memory: int | None = None
+    priority: str | None = None
+    labels: dict[str, str] | None = None
+
+    def edits(self) -> dict[str, Any]:
+        names = ("epochs", "batch_size", "learning_rate", "device", "memory", "priority", "labels")
+        return {name: getattr(self, name) for name in names}
+
+
+Body = TypeVar("Body", bound=Asked)
 Verb = TypeVar("Verb", bound=Callable[..., Awaitable[None]])
 
 
@@ -77,7 +118,7 @@ class Handler(APIHandler):
             self.finish(body if isinstance(body, bytes) else msgspec.json.encode(body))
 
     def refuse(self, error: KafkaJupyterError) -> None:
-        self.set_status(next((status for kind, status in _STATUS if isinstance(error, kind)), 500))
+        self.set_status(next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500))
         self.finish(msgspec.json.encode({"message": str(error), "error": type(error).__name__}))
 
     def number(self, name: str, default: int, low: int, high: int) -> int:
@@ -85,6 +126,18 @@ class Handler(APIHandler):
         if not (text.isascii() and text.isdigit() and len(text) < 10 and low <= int(text) <= high):
             raise web.HTTPError(400, f"{name} must be a number from {low} to {high}")
         return int(text)
+
+    def asked(self, kind: type[Body]) -> Body:
+        """The body of the request, which may be empty where nothing is needed. Raises 400."""
+        try:
+            return msgspec.json.decode(self.request.body.strip() or b"{}", type=kind)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            wanted = ", ".join(kind.__struct_fields__)
+            raise web.HTTPError(400, f"The body must be a JSON object of {wanted} ({REASON_LIMIT} characters of reason at most)") from error
+
+    @property
+    def person(self) -> str:
+        return str(self.current_user.name or self.current_user.username)
 
     def run_ids(self, text: str) -> frozenset[str]:
         names = frozenset(filter(None, text.split(",")))
@@ -117,11 +170,34 @@ class RequestHandler(Handler):
 
     @guarded("write")
     async def post(self, run_id: str, kind: str) -> None:
-        asked, user = _asked(self.request.body), self.current_user
-        by = str(user.name or user.username)
+        asked = self.asked(Asked)
         request_id = asked.request_id or ids.new_request_id()
-        made = self.manager.request(kind, _checked(run_id), request_id, by, asked.reason, asked.force)
-        await self.answer(made, 202)
+        await self.answer(self.manager.request(kind, _checked(run_id), request_id, self.person, asked.reason, asked.force), 202)
+
+
+class SettingsHandler(Handler):
+    """The body is that of a request with `"learning_rate": 1e-4` in it."""
+
+    _track_activity = True
+
+    @guarded("write")
+    async def post(self, run_id: str) -> None:
+        asked = self.asked(SettingsAsked)
+        if not math.isfinite(asked.learning_rate):
+            raise web.HTTPError(400, "learning_rate must be a number, at least 0")
+        request_id, wanted = asked.request_id or ids.new_request_id(), {"learning_rate": asked.learning_rate}
+        await self.answer(self.manager.change(_checked(run_id), request_id, self.person, asked.reason, wanted, asked.force), 202)
+
+
+class RetryHandler(Handler):
+    """The body may be empty, or say what the new run shall have otherwise (`RetryAsked`). Answers with its id."""
+
+    _track_activity = True
+
+    @guarded("write")
+    async def post(self, run_id: str) -> None:
+        asked = self.asked(RetryAsked)
+        await self.answer(self.manager.retry(_checked(run_id), self.person, asked.edits(), asked.force), 202)
 
 
 class WorkersHandler(Handler):
@@ -169,20 +245,14 @@ def _checked(run_id: str) -> str:
     return run_id
 
 
-def _asked(body: bytes) -> Asked:
-    """Raises 400."""
-    try:
-        return msgspec.json.decode(body.strip() or b"{}", type=Asked)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise web.HTTPError(400, f"It may be empty or a JSON object: reason ({REASON_LIMIT} characters), request_id, force") from error
-
-
 def routes() -> list[tuple[str, type[Handler]]]:
     root = "/kafka-jupyter"
     return [
         (rf"{root}/runs", RunsHandler),
         (rf"{root}/runs/([^/]+)", RunHandler),
         (rf"{root}/runs/([^/]+)/({'|'.join(REQUESTS)})", RequestHandler),
+        (rf"{root}/runs/([^/]+)/settings", SettingsHandler),
+        (rf"{root}/runs/([^/]+)/retry", RetryHandler),
         (rf"{root}/workers", WorkersHandler),
         (rf"{root}/health", HealthHandler),
         (rf"{root}/events", EventsHandler),

@@ -26,7 +26,12 @@ if TYPE_CHECKING:  # both load the Kafka client, which a server that is never as
 NEAREST = 3  # ids that a 404 names
 CHECK_PERIOD_S = 2.0  # between two looks at whether the local Kafka has moved
 VERSIONS = ("kafka_jupyter", "confluent-kafka", "jupyter_server")  # distributions that `health` names
-REQUESTS: dict[str, type[control.Request]] = {"stop": control.StopRequested, "cancel": control.CancelRequested}
+REQUESTS: dict[str, type[control.Request]] = {
+    "stop": control.StopRequested,
+    "cancel": control.CancelRequested,
+    "pause": control.PauseRequested,
+    "resume": control.ResumeRequested,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,17 +85,36 @@ class Manager:
     async def request(self, kind: str, run_id: str, request_id: str, by: str, reason: str, force: bool = False) -> dict[str, Any]:
         """Appends what a person asks for; that it is in the log says nothing yet about the run.
 
-        Raises RunNotFound, RunEnded, and NotYourRun unless `force`.
+        Raises RunNotFound, RunEnded, RunEnding (stop and cancel may still be asked for), and NotYourRun unless `force`.
+        """
+        return await self._ask(REQUESTS[kind](run_id=run_id, request_id=request_id, by=by, reason=reason), force)
+
+    async def change(
+        self, run_id: str, request_id: str, by: str, reason: str, settings: dict[str, Any], force: bool = False
+    ) -> dict[str, Any]:
+        """As `request`, for other settings."""
+        return await self._ask(
+            control.SettingsRequested(run_id=run_id, request_id=request_id, by=by, reason=reason, settings=settings), force
+        )
+
+    async def retry(self, run_id: str, by: str, edits: dict[str, Any], force: bool = False) -> dict[str, Any]:
+        """Submits the run that goes on from this one's last checkpoint; the same one, however often it is asked for.
+
+        Raises RunNotFound, CannotRetry, TaskGone, RetriedAlready, BadWish, and NotYourRun unless `force`.
         """
         session = await self.session()
         state = self._state(session, run_id)
+        return {"run_id": await session.retry(state, edits, by, lambda: _check_owner(session, state, force)), "retry_of": run_id}
+
+    async def _ask(self, record: control.Request, force: bool) -> dict[str, Any]:
+        session = await self.session()
+        state = self._state(session, record.run_id)
         if state.terminal:
-            raise RunEnded(run_id=run_id, state=str(state.state))
-        owner = state.submitted.owner if state.submitted is not None else ""
-        if owner and owner != session.settings.owner and not force:
-            raise NotYourRun("Run {run_id} belongs to {owner}. Ask with force if you mean it.", run_id=run_id, owner=owner)
-        await session.append(REQUESTS[kind](run_id=run_id, request_id=request_id, by=by, reason=reason))
-        return {"run_id": run_id, "request_id": request_id}
+            raise RunEnded(run_id=record.run_id, state=str(state.state))
+        session.check_steerable(record, state)
+        _check_owner(session, state, force)
+        await session.append(record)
+        return {"run_id": record.run_id, "request_id": record.request_id}
 
     async def workers(self) -> dict[str, Any]:
         session = await self.session()
@@ -173,6 +197,12 @@ class Manager:
             nearest = difflib.get_close_matches(run_id, known, n=NEAREST, cutoff=0.4)
             raise RunNotFound(run_id=run_id, nearest=f"Nearest: {', '.join(nearest)}." if nearest else "")
         return state
+
+
+def _check_owner(session: Session, state: RunState, force: bool) -> None:
+    owner = state.submitted.owner if state.submitted is not None else ""
+    if owner and owner != session.settings.owner and not force:
+        raise NotYourRun("Run {run_id} belongs to {owner}. Ask with force if you mean it.", run_id=state.run_id, owner=owner)
 
 
 def _versions() -> dict[str, str]:

@@ -18,6 +18,8 @@ from kafka_jupyter.brokers.follow import Follower
 from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.brokers.reader import Reader
+from kafka_jupyter.client import asking
+from kafka_jupyter.client import retry as retrying
 from kafka_jupyter.errors import BrokerError, BrokerUnreachable, OffsetGone
 from kafka_jupyter.protocol import control, topics
 from kafka_jupyter.protocol.cursor import Cursor, tag_of
@@ -29,6 +31,7 @@ from kafka_jupyter.server.events import Event
 from kafka_jupyter.server.hub import Hub, Subscriber
 from kafka_jupyter.server.limits import Limits
 from kafka_jupyter.settings import Settings
+from kafka_jupyter.store import Store, open_store
 
 FOLLOW_TIMEOUT_S = 30.0  # the first request waits so long until the log has been read
 PING_TIMEOUT_S = 2.0
@@ -56,6 +59,7 @@ class Session:
         self._limits, self._executor = limits, executor
         self._pulse: asyncio.Task[None] | None = None
         self._pinging: Reader | None = None
+        self._store: Store | None = None
         self._asking = threading.Lock()
 
     @classmethod
@@ -96,6 +100,8 @@ class Session:
     def close(self) -> None:
         """Blocks for some seconds at most."""
         self.follower.close()
+        if self._store is not None:
+            self._store.close()
         self.log.close()
         if self._pinging is not None:
             self._pinging.close()
@@ -123,6 +129,32 @@ class Session:
     async def append(self, record: control.Record) -> None:
         """Returns when the record is acked. Raises DeliveryUnknown, BrokerError."""
         await self._in_thread(functools.partial(self.log.write_control, record))
+
+    @staticmethod
+    def check_steerable(record: control.Request, state: RunState) -> None:
+        """Raises RunEnding for what a run that is about to end cannot be asked for any more."""
+        if not isinstance(record, control.StopRequested | control.CancelRequested):
+            asking.alive(type(record), state)
+
+    async def retry(self, state: RunState, edits: dict[str, Any], by: str, allowed: Callable[[], None]) -> str:
+        """The id of the new run, when it is in the log. `allowed` raises if it may not be; a run that cannot be retried says so first."""
+        retrying.id_of(state)
+        allowed()
+        return await self._in_thread(functools.partial(self._retry, state, retrying.Edits(**edits), by))
+
+    def _retry(self, state: RunState, edits: retrying.Edits, by: str) -> str:
+        task = retrying.edited(retrying.again(retrying.read(self.log, state), state), edits)
+        known, more = self.follower.state(task.run_id), retrying.settings(task.run_id, edits, by)
+        # Written once, not until it is read back: who gets an error clicks again, and that is the same run.
+        retrying.submit(self.log, lambda: self.store, task, known, self.settings.keep_days, self.log.write_control, more)
+        return task.run_id
+
+    @property
+    def store(self) -> Store:
+        with self._asking:
+            if self._store is None:
+                self._store = open_store(self.settings, self.log)
+            return self._store
 
     async def lag(self) -> int:
         """How many records we have not read. Raises BrokerError when no broker answers."""

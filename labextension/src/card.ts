@@ -19,6 +19,7 @@ export class RunCard {
     this.node.dataset.source = options.source;
     this._options = {
       ask: (model: RunModel, verb: Verb) => model.ask(verb),
+      retried: (model: RunModel, runId: string) => this._follow(model.runId, runId),
       blocked: () => '',
       saved: '',
       offline: 'This is what the notebook holds.',
@@ -39,7 +40,9 @@ export class RunCard {
   }
 
   /** The runs of this card, in order. Rows that are there already stay as they are. */
-  show(runIds: readonly string[]): void {
+  show(named: readonly string[]): void {
+    this._named = named;
+    const runIds = named.flatMap(runId => [runId, ...this._retriesOf(runId)]);
     for (const [runId, view] of this._views) {
       if (!runIds.includes(runId)) {
         this._drop(runId, view);
@@ -73,6 +76,17 @@ export class RunCard {
     this.node.remove();
   }
 
+  /** A retry stands behind the run that it goes on for. */
+  private _follow(runId: string, retry: string): void {
+    this._retries.set(runId, retry);
+    this.show(this._named);
+  }
+
+  private _retriesOf(runId: string): string[] {
+    const retry = this._retries.get(runId);
+    return retry && !this._named.includes(retry) ? [retry, ...this._retriesOf(retry)] : [];
+  }
+
   private _drop(runId: string, view: RunView): void {
     view.model.dispose();
     view.dispose();
@@ -101,6 +115,8 @@ export class RunCard {
   }
 
   private readonly _options: IViewOptions;
+  private _named: readonly string[] = [];
+  private _retries = new Map<string, string>();
   private _views = new Map<string, RunView>();
   private _spoken = new Map<string, string>();
   private _voice: HTMLElement;

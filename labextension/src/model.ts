@@ -11,6 +11,17 @@ export interface IRunError {
   worker: string;
 }
 
+/** `epoch` is 0-based; `step` counts batches done in it. */
+export interface IPlace {
+  epoch: number;
+  step: number;
+}
+
+/** The newest change that the worker has applied, and where. */
+export interface IApplied extends IPlace {
+  settings: Json;
+}
+
 /** The card state of docs/architecture.md. */
 export interface IRun {
   run_id: string;
@@ -34,6 +45,11 @@ export interface IRun {
   warning: string; // of the end that its age will bring
   error: IRunError | null;
   ended_by: string;
+  wish: string;
+  process: string; // of a cancelled run: "none", "gone" or "cut off"
+  checkpoint: IPlace | null;
+  applied: IApplied | null;
+  retry_of: string;
   stopped_early: boolean;
   metrics: Metrics;
   files: string[];
@@ -42,7 +58,7 @@ export interface IRun {
   upto: number;
 }
 
-export type Verb = 'stop' | 'cancel';
+export type Verb = 'stop' | 'pause' | 'resume' | 'cancel' | 'retry';
 
 const MISSING_AFTER = 3; // answers "404" before a run counts as unknown: the server may be some milliseconds behind the submit
 const ASK_AGAIN = 1_000; // ms; doubled up to 15 s
@@ -81,6 +97,11 @@ export function runOf(value: unknown): IRun | null {
     warning: text(value.warning),
     error: errorOf(value.error),
     ended_by: text(value.ended_by),
+    wish: text(value.wish),
+    process: text(value.process),
+    checkpoint: placeOf(value.checkpoint),
+    applied: appliedOf(value.applied),
+    retry_of: text(value.retry_of),
     stopped_early: value.stopped_early === true,
     metrics: metricsOf(value.metrics),
     files: Array.isArray(value.files) ? value.files.filter(f => typeof f === 'string') : [],
@@ -88,6 +109,15 @@ export function runOf(value: unknown): IRun | null {
     terminal: value.terminal === true,
     upto: numberOf(value.upto)
   };
+}
+
+function placeOf(value: unknown): IPlace | null {
+  return isObject(value) ? { epoch: numberOf(value.epoch), step: numberOf(value.step) } : null;
+}
+
+function appliedOf(value: unknown): IApplied | null {
+  const place = placeOf(value);
+  return place && isObject(value) ? { ...place, settings: isObject(value.settings) ? value.settings : {} } : null;
 }
 
 function errorOf(value: unknown): IRunError | null {
@@ -160,8 +190,11 @@ export class RunModel implements IListener {
     }
   }
 
-  /** Stop or cancel. Raises with what the server said; the new state comes over the stream. Another person's run is asked twice. */
-  async ask(verb: Verb): Promise<void> {
+  /**
+   * Asks for it; of a retry, the id of the new run. Raises with what the server said; the new state comes over the stream. Another
+   * person's run is asked twice.
+   */
+  async ask(verb: Verb): Promise<string> {
     const asked = { method: 'POST', body: JSON.stringify({ force: this._warned === verb }) };
     const response = await this._hub.request(`runs/${encodeURIComponent(this.runId)}/${verb}`, asked);
     if (!response.ok) {
@@ -172,6 +205,8 @@ export class RunModel implements IListener {
       }
       throw new Error(isObject(body) && typeof body.message === 'string' ? body.message : `HTTP ${response.status}`);
     }
+    const body: unknown = verb === 'retry' ? await response.json().catch(() => null) : null;
+    return isObject(body) ? text(body.run_id) : '';
   }
 
   onEvent(kind: string, data: unknown): void {

@@ -3,12 +3,14 @@ import { type IChart, svgChart } from './chart';
 import { add, button, copy, say, sayAll, show } from './dom';
 import { metric, tone } from './format';
 import { type RunModel, type Verb, shortId } from './model';
-import { type ICurves, type IMetricLine, curves, footnotes, headline, metricLines, note, progress, spoken, when } from './summary';
+import { type ICurves, type IMetricLine, curves, footnotes, headline, metricLines, note, progress, spoken, verbsOf, when } from './summary';
 import { getHub } from './stream';
 
 export interface IViewOptions {
-  /** Sends a wish; raises with the reason if it cannot. */
-  ask(model: RunModel, verb: Verb): Promise<void>;
+  /** Sends a wish; raises with the reason if it cannot. Of a retry it gives the id of the new run, where that is known. */
+  ask(model: RunModel, verb: Verb): Promise<string>;
+  /** A run was retried as another one. */
+  retried(model: RunModel, runId: string): void;
   /** Why buttons cannot work now; empty when they can. */
   blocked(): string;
   /** What the notebook holds about a run that nobody here knows. */
@@ -19,16 +21,13 @@ export interface IViewOptions {
 
 const VERBS: Record<Verb, { label: string; busy: string; title: string }> = {
   stop: { label: 'Stop', busy: 'Stopping…', title: 'End after this batch and keep the weights so far' },
-  cancel: { label: 'Cancel', busy: 'Cancelling…', title: 'End at once; your weights stay as before' }
+  pause: { label: 'Pause', busy: 'Pausing…', title: 'Write a checkpoint, free the worker, and rest until it is resumed' },
+  resume: { label: 'Resume', busy: 'Resuming…', title: 'Let any worker go on with it' },
+  cancel: { label: 'Cancel', busy: 'Cancelling…', title: 'End at once; your weights stay as before' },
+  retry: { label: 'Retry', busy: 'Retrying…', title: 'Submit it again, as a new run from its last checkpoint' }
 };
 
-function verbsOf(model: RunModel): Verb[] {
-  const run = model.run;
-  if (!run || run.terminal || run.read_only || run.state === 'CANCELLING') {
-    return [];
-  }
-  return run.state === 'RUNNING' ? ['stop', 'cancel'] : ['cancel'];
-}
+const ORDER = Object.keys(VERBS) as Verb[];
 
 let counter = 0;
 
@@ -51,7 +50,7 @@ export class RunView {
     add('span', 'kj-grow', head);
     this._when = add('span', 'kj-when', head);
     const buttons = add('span', 'kj-buttons', head);
-    for (const verb of ['stop', 'cancel'] as const) {
+    for (const verb of ORDER) {
       this._buttons[verb] = button('kj-button', buttons, VERBS[verb].label, () => void this._ask(verb));
     }
     this._more = button('kj-button kj-mod-quiet', buttons, 'Details', () => this._toggle());
@@ -131,9 +130,9 @@ export class RunView {
   }
 
   private _renderButtons(): void {
-    const verbs = verbsOf(this.model);
+    const verbs = this.model.run && !this._retried ? verbsOf(this.model.run) : [];
     const blocked = this._options.blocked();
-    for (const verb of ['stop', 'cancel'] as const) {
+    for (const verb of ORDER) {
       const element = this._buttons[verb];
       const busy = this._asked === verb && this._askedIn === this.model.run?.state;
       show(element, verbs.includes(verb));
@@ -167,7 +166,8 @@ export class RunView {
     const offline = unreachable ? this._options.offline : '';
     const nobody = run ? '' : unreachable ? `Run ${model.runId} is not known here. ${offline}`.trim() : '';
     const newer = run?.read_only ? 'It was written by a newer kafka_jupyter: upgrade to see and steer it.' : '';
-    const told = run ? note(run) : nobody;
+    const retried = this._retried && `Retried as ${shortId(this._retried)}.`;
+    const told = run ? [note(run), retried].filter(Boolean).join(' ') : nobody;
     const below = !this._body.hidden; // a line above the curves would push them down
     const text = this._failure || newer || (below ? '' : told);
     say(this._note, text);
@@ -219,7 +219,11 @@ export class RunView {
     this._failure = '';
     this._renderButtons();
     try {
-      await this._options.ask(this.model, verb);
+      const made = await this._options.ask(this.model, verb);
+      if (made) {
+        this._retried = made;
+        this._options.retried(this.model, made);
+      }
     } catch (error) {
       this._asked = null;
       this._failure = `${VERBS[verb].label} did not get through: ${error instanceof Error ? error.message : String(error)}`;
@@ -279,6 +283,7 @@ export class RunView {
   private _asked: Verb | null = null;
   private _askedIn = '';
   private _failure = '';
+  private _retried = ''; // the run that goes on for this one
   private _resultKey = '';
 }
 

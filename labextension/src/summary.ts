@@ -1,6 +1,6 @@
 /** What a card says about a run: pure functions of state, history and time. */
 import { ago, count, duration, goal, metric, ordinal, pace } from './format';
-import type { IRun } from './model';
+import { type IApplied, type IPlace, type IRun, type Verb, shortId } from './model';
 import type { History, IRow } from './rows';
 
 export interface IMetricLine {
@@ -115,6 +115,54 @@ export function when(run: IRun, history: History, now: number): string {
   return run.attempt ? parts.join(' · ') : count(run.epochs, 'epoch');
 }
 
+const RETRYABLE = ['FAILED', 'CANCELLED', 'DEAD'];
+
+/** What a person can ask for now, in the order of the buttons. */
+export function verbsOf(run: IRun): Verb[] {
+  if (run.read_only || run.state === 'CANCELLING') {
+    return [];
+  }
+  if (run.terminal) {
+    return RETRYABLE.includes(run.state) ? ['retry'] : [];
+  }
+  if (run.wish === 'stop') {
+    return ['cancel'];
+  }
+  const pausing = run.state === 'PAUSED' || run.state === 'PAUSING';
+  const stop: Verb[] = run.state === 'RUNNING' || (run.checkpoint && run.state !== 'PAUSING') ? ['stop'] : [];
+  return [...stop, pausing ? 'resume' : 'pause', 'cancel'];
+}
+
+/** "after epoch 4", "at epoch 5, batch 12" */
+function place(at: IPlace): string {
+  return at.step > 0 ? `at epoch ${at.epoch + 1}, batch ${at.step}` : `after epoch ${at.epoch}`;
+}
+
+/** What a person should know who has paused or cancelled it. */
+export function steer(run: IRun): string {
+  if (run.state === 'PAUSED') {
+    const where = run.checkpoint ? ` ${place(run.checkpoint)}` : '';
+    return `Paused${where}; %kafka_resume ${shortId(run.run_id)} goes on.`;
+  }
+  if (run.state !== 'CANCELLED') {
+    return '';
+  }
+  const processes: Record<string, string> = {
+    none: ', before it had begun',
+    gone: '; its process is gone',
+    'cut off': '; its worker was cut off and its lease ran out, its process ends when it sees that'
+  };
+  const by = run.ended_by ? ` by ${run.ended_by}` : '';
+  return `Cancelled${by}${processes[run.process] ?? ''}.`;
+}
+
+/** "learning_rate 0.0010 since epoch 5, batch 12" */
+export function since(applied: IApplied | null): string {
+  const values = Object.entries(applied?.settings ?? {}).filter((pair): pair is [string, number] => typeof pair[1] === 'number');
+  const named = values.map(([name, value]) => `${name} ${metric(value)}`).join(', ');
+  return applied && named ? `${named} since epoch ${applied.epoch + 1}, batch ${applied.step}` : '';
+}
+
 /** A sentence under the bar where figures say too little. */
 export function note(run: IRun): string {
   const notes: Record<string, string> = {
@@ -122,10 +170,11 @@ export function note(run: IRun): string {
     CLAIMED: `Worker ${run.worker} has taken it and builds the model.`,
     LOST: run.waiting || 'Its worker fell silent; the next free one takes over.',
     RETRYING: run.waiting || 'The attempt failed and is tried again.',
-    PAUSED: run.waiting || 'Paused; %kafka_resume goes on.',
+    PAUSING: 'It writes a checkpoint and frees its worker.',
+    PAUSED: run.waiting || steer(run),
     STOPPING: 'It ends after this batch and keeps its weights.',
     CANCELLING: 'It is being ended; your weights stay as before.',
-    CANCELLED: run.ended_by ? `Cancelled by ${run.ended_by}.` : ''
+    CANCELLED: steer(run)
   };
   const told = notes[run.state] ?? (run.terminal ? '' : run.waiting);
   return run.terminal ? told : [told, run.warning].filter(Boolean).join(' ');
@@ -151,6 +200,12 @@ export function footnotes(run: IRun, history: History, now: number): string[] {
     const start = run.starts[run.starts.length - 1];
     const from = start?.epoch ? `resumed at epoch ${start.epoch + 1}` : 'begun anew';
     notes.push(run.terminal ? `${run.attempt} attempts, ${from}` : `attempt ${run.attempt}, ${from}`);
+  }
+  if (run.retry_of) {
+    notes.push(`retry of ${shortId(run.retry_of)}`);
+  }
+  if (!run.terminal) {
+    notes.push(...[since(run.applied)].filter(Boolean));
   }
   if (run.terminal && run.files.length) {
     notes.push(run.files.length > 2 ? count(run.files.length, 'file') : run.files.join(', '));

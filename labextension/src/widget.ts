@@ -27,7 +27,13 @@ function render({ model, el, signal }: { model: IWidgetModel; el: HTMLElement; s
   const card = new RunCard(el, {
     source: 'widget',
     offline: '',
-    ask: async (run, verb) => (alone() ? model.send({ action: verb, run_id: run.runId }) : run.ask(verb)),
+    ask: async (run, verb) => {
+      if (!alone()) {
+        return run.ask(verb);
+      }
+      model.send({ action: verb, run_id: run.runId });
+      return '';
+    },
     // a comm message waits behind the cell that is being executed
     blocked: () => (alone() && model.get('waiting') === true ? 'The kernel is busy waiting for this run: interrupt the cell first' : '')
   });

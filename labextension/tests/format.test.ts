@@ -3,8 +3,9 @@ import { test } from 'node:test';
 
 import cases from './cases.json';
 import { ago, duration, goal, metric, ordinal, pace, tone } from '../src/format';
+import { runOf } from '../src/model';
 import { rowOf } from '../src/rows';
-import { headline, metricLines } from '../src/summary';
+import { headline, metricLines, since, steer } from '../src/summary';
 
 test('numbers, durations and goals are those of the kernel side', () => {
   for (const [value, text] of cases.metric) {
@@ -28,6 +29,16 @@ test('last and best values are those of the kernel side', () => {
     headline(lines).map(line => line.name),
     cases.history.headline
   );
+});
+
+test('how a run was paused, cancelled or changed is said as on the kernel side', () => {
+  const run = (fields: object) => runOf({ run_id: 'digits-3f2a9c01b7d4', ...fields })!;
+  for (const [fields, text] of cases.steer) {
+    assert.equal(steer(run(fields as object)), text);
+  }
+  for (const [applied, text] of cases.since) {
+    assert.equal(since(run({ state: 'RUNNING', applied }).applied), text);
+  }
 });
 
 test('ages and paces read as a person says them', () => {

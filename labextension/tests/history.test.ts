@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { range, ticks } from '../src/chart';
 import { type IRun, runOf, shortId } from '../src/model';
 import { History, type IRow, rowOf } from '../src/rows';
-import { curves, footnotes, note, progress, spoken, timeLeft, when } from '../src/summary';
+import { curves, footnotes, note, progress, spoken, timeLeft, verbsOf, when } from '../src/summary';
 
 const epoch = (attempt: number, seq: number, number: number, loss = 1 / (number + 1)): IRow =>
   rowOf({ type: 'epoch', attempt, seq, epoch: number, metrics: { loss }, seconds: 2, at_ms: 10_000 * (number + 1) })!;
@@ -151,4 +151,30 @@ test('a history of 200,000 epochs is drawn with some of its points, the newest a
 test('the range of very many values is found', () => {
   assert.deepEqual(range(Array.from({ length: 300_000 }, (_, i) => i - 7)), [-7, 299_992]);
   assert.deepEqual(range([4]), [2, 6]);
+});
+
+test('a run can be asked for what its state allows', () => {
+  const verbs = (fields: Record<string, unknown>) => verbsOf(run(fields)).join(' ');
+  assert.equal(verbs({ state: 'QUEUED' }), 'pause cancel');
+  assert.equal(verbs({ state: 'CLAIMED' }), 'pause cancel');
+  assert.equal(verbs({ state: 'LOST', checkpoint: { epoch: 1, step: 0 } }), 'stop pause cancel');
+  assert.equal(verbs({ state: 'RUNNING' }), 'stop pause cancel');
+  assert.equal(verbs({ state: 'PAUSING', wish: 'pause' }), 'resume cancel');
+  assert.equal(verbs({ state: 'PAUSED', wish: 'pause' }), 'resume cancel');
+  assert.equal(verbs({ state: 'PAUSED', wish: 'pause', checkpoint: { epoch: 1, step: 0 } }), 'stop resume cancel');
+  assert.equal(verbs({ state: 'STOPPING', wish: 'stop' }), 'cancel');
+  assert.equal(verbs({ state: 'QUEUED', wish: 'stop', checkpoint: { epoch: 1, step: 0 } }), 'cancel');
+  assert.equal(verbs({ state: 'CANCELLING', wish: 'cancel' }), '');
+  assert.equal(verbs({ state: 'SUCCEEDED', terminal: true }), '');
+  for (const state of ['FAILED', 'CANCELLED', 'DEAD']) {
+    assert.equal(verbs({ state, terminal: true }), 'retry');
+  }
+  assert.equal(verbs({ state: 'RUNNING', read_only: true }), '');
+});
+
+test('a retry says of which run, and a change from where on', () => {
+  const fields = { retry_of: 'digits-0a1b2c3d4e5f', applied: { settings: { learning_rate: 0.5 }, epoch: 1, step: 3 } };
+  const notes = footnotes(run(fields), new History(), 0);
+  assert.deepEqual(notes, ['worker box', 'retry of digits-0a1b', 'learning_rate 0.5000 since epoch 2, batch 3']);
+  assert.deepEqual(footnotes(run({ ...fields, state: 'SUCCEEDED', terminal: true }), new History(), 0), ['worker box', 'retry of digits-0a1b']);
 });

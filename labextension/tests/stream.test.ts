@@ -215,6 +215,18 @@ test("another person's run is asked to end only when the person says it twice", 
   await close();
 });
 
+test('a retry answers with the new run', { timeout: 10_000 }, async () => {
+  const answer = { run_id: 'a-5678', retry_of: 'a-1234' };
+  const { hub, requests, close } = await site((_, __, response) => response.writeHead(202).end(JSON.stringify(answer)));
+  assert.equal(await new RunModel('a-1234', hub).ask('retry'), 'a-5678');
+  assert.equal(await new RunModel('a-1234', hub).ask('pause'), '');
+  assert.deepEqual(
+    requests.map(request => request.url),
+    ['/kafka-jupyter/runs/a-1234/retry', '/kafka-jupyter/runs/a-1234/pause']
+  );
+  await close();
+});
+
 test('while Kafka or the server is away a run knows it, and when they are back too', { timeout: 10_000 }, async () => {
   const streams: ServerResponse[] = [];
   const { hub, close } = await site((path, _, response) => {

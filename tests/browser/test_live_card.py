@@ -14,11 +14,12 @@ from playwright.sync_api import BrowserContext, Locator, expect
 
 from kafka_jupyter.brokers import local
 from kafka_jupyter.notebook.card import MIME
+from kafka_jupyter.protocol.task import Requirements
 from kafka_jupyter.runs.state import State
 from tests.browser.lab import ROOT
 from tests.browser.stage import LOAD, PRELUDE, Stage
 from tests.support.scene import READY_S, gone
-from tests.support.training import submit
+from tests.support.training import mlp, submit, task_of
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
@@ -114,6 +115,34 @@ def test_cancel_raises_in_the_waiting_cell_and_the_child_is_gone(stage: Stage, c
     assert stage.scene.ended(stage.submission("cancel")).state is State.CANCELLED
     book.run(2)
     expect(book.output(2)).to_contain_text("True")
+    assert book.errors == []
+
+
+def test_a_run_is_paused_resumed_cancelled_and_retried_by_its_buttons(stage: Stage, context: BrowserContext) -> None:
+    task = task_of(mlp(), "buttons", 64, 1, requirements=Requirements(device="gpu"))  # which no worker here has
+    run = submit(stage.scene.log, "buttons", task=task)
+    stage.lab.write("buttons.ipynb", "", outputs={0: [{MIME: {"v": 1, "runs": [{"run_id": run.run_id}]}}]})
+    book = stage.lab.open(context, "buttons.ipynb")
+    rows = book.page.locator(".kj-Run")
+    first = rows.nth(0)
+
+    def press(name: str) -> None:
+        first.get_by_role("button", name=name, exact=True).click(timeout=READY_MS)
+
+    press("Pause")
+    expect(first.locator(".kj-chip")).to_have_text("PAUSED", timeout=READY_MS)
+    expect(first.locator(".kj-note").first).to_have_text(f"Paused; %kafka_resume {run.run_id[:-8]} goes on.")
+    press("Resume")
+    expect(first.locator(".kj-chip")).to_have_text("QUEUED", timeout=READY_MS)
+    press("Cancel")
+    expect(first.locator(".kj-chip")).to_have_text("CANCELLED", timeout=READY_MS)
+    expect(first).to_contain_text(re.compile(r"Cancelled by .+, before it had begun\."))
+    press("Retry")
+    second = rows.nth(1)
+    expect(second.locator(".kj-chip")).to_have_text("QUEUED", timeout=READY_MS)
+    expect(second).to_contain_text(f"retry of {run.run_id[:-8]}")
+    expect(first).to_contain_text(f"Retried as {second.locator('.kj-name').inner_text()}-")
+    expect(first.get_by_role("button", name="Retry", exact=True)).to_be_hidden()
     assert book.errors == []
 
 

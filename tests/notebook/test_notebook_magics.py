@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import re
 
+import msgspec
+
 from kafka_jupyter.brokers import local, local_daemons
+from kafka_jupyter.brokers.kafka import Cluster
+from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.client import Client, outcome
+from kafka_jupyter.protocol import topics
+from kafka_jupyter.protocol.letters import DeadLetter
 from kafka_jupyter.settings import Settings
+from tests.support.cli import environment as connected
 from tests.support.local import environment, stopped_at_the_end
 from tests.support.notebooks import run_notebook
+from tests.support.playing import Player
 from tests.support.scene import Scene
 
 BUILD = """
@@ -69,3 +78,44 @@ def test_a_profile_says_which_kafka_a_cell_and_a_magic_use(shared: Scene, kernel
     assert outcome.read_task(client.connection(), state).model.check_rtol is None, "--no-check"
     assert not state.settings
     client.close()
+
+
+def test_a_run_is_paused_resumed_changed_retried_and_its_letter_read(settings: Settings, tmp_path: pathlib.Path) -> None:
+    cells = {
+        "load": "%load_ext kafka_jupyter",
+        "early": "%kafka_retry digits",
+        "pause": "%kafka_pause digits",
+        "paused": "%kafka_runs",
+        "resume": "%kafka_resume digits",
+        "ctl": "%kafka_ctl digits lr=1e-4",
+        "cancel": "%kafka_cancel digits",
+        "over": "%kafka_pause digits",
+        "retry": "run = %kafka_retry digits --epochs 7\nrun.id",
+        "letters": "%kafka_dlq",
+        "show": "%kafka_dlq show broken",
+        "nothing": "%kafka_dlq redrive",
+        "redrive": "%kafka_dlq redrive broken",
+        "missing": "%kafka_dlq redrive broken --task nowhere.json",
+    }
+    with contextlib.closing(Log.open(Cluster(settings), create=True)) as log:
+        player = Player.new(log)
+        player.submit()
+        letter = DeadLetter("broken-3f2a9c01b7d4", "it is no task", task='{"type": "task", "fit": {"epochs": "three"}}', by="box-1")
+        log.send(topics.TASK_DLQ, letter.run_id, msgspec.json.encode(letter))
+        log.producer.flush(10)
+        env = environment(settings) | connected(settings) | {"IPYTHONDIR": str(tmp_path / "ipython")}
+        ran = run_notebook(cells, tmp_path, env)
+    short = player.run_id[:-8]
+    assert "only a run that is FAILED, CANCELLED or DEAD can be retried" in ran["early"].text
+    assert ran["pause"].text == f"{player.run_id}: asked to pause. `%kafka_resume {short}` goes on.\n"
+    assert f"{player.run_id} PAUSED" in ran["paused"].text
+    assert ran["resume"].text == f"{player.run_id}: asked to go on.\n"
+    assert "asked for learning_rate 0.0001, from the end of its next batch or from its next start." in ran["ctl"].text
+    assert "is over (CANCELLED)" in ran["over"].text
+    assert ran["retry"].text.startswith(f"{player.run_id} is retried as digits-")
+    assert ran["retry"].runs == [str(ran["retry"].result).strip("'")]
+    assert "it is no task, buried by box-1" in ran["letters"].text
+    assert '"epochs": "three"' in ran["show"].text
+    assert ran["nothing"].text.startswith("UsageError: %kafka_dlq: redrive needs a RUN")
+    assert "is no task that can be submitted" in ran["redrive"].text
+    assert "nowhere.json: No such file" in ran["missing"].text

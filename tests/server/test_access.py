@@ -25,7 +25,7 @@ def our_rules(web_app: Any) -> Iterator[tuple[str, type[APIHandler]]]:
             pattern = getattr(rule.matcher, "regex", None)
             if pattern is not None and "kafka-jupyter" in pattern.pattern:
                 path = pattern.pattern.split("kafka-jupyter/", 1)[1].rstrip("$")
-                yield path.replace("([^/]+)", "digits-3f2a9c01b7d4").replace("(stop|cancel)", "stop"), rule.target
+                yield path.replace("([^/]+)", "digits-3f2a9c01b7d4").replace("(stop|cancel|pause|resume)", "stop"), rule.target
 
 
 def own_verbs(handler: type[APIHandler]) -> list[str]:
@@ -36,7 +36,7 @@ def own_verbs(handler: type[APIHandler]) -> list[str]:
 def rules(jp_web_app: Any) -> list[tuple[str, str]]:
     """(verb, path) of all that the extension answers."""
     found = [(verb, path) for path, handler in our_rules(jp_web_app) for verb in own_verbs(handler)]
-    assert len(found) == 6, found
+    assert len(found) == 8, found
     return found
 
 

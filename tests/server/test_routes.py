@@ -146,7 +146,12 @@ HOSTILE = ["%0d%0aX-Injected:%201", "<script>alert(1)<%2fscript>", "..%2f..%2fet
 
 @pytest.mark.parametrize("text", HOSTILE)
 async def test_hostile_text_as_a_run_id_is_refused_and_goes_nowhere(server: Server, log: Log, text: str) -> None:
-    for made in (server.get(f"runs/{text}"), server.post(f"runs/{text}/stop"), server.get(f"events?runs={text}")):
+    for made in (
+        server.get(f"runs/{text}"),
+        server.post(f"runs/{text}/stop"),
+        server.post(f"runs/{text}/retry"),
+        server.get(f"events?runs={text}"),
+    ):
         answer = await made
         assert answer.status == 400, answer.body
         assert "x-injected" not in answer.headers

@@ -100,6 +100,28 @@ def test_last_and_best_values_are_those_of_the_front_end() -> None:
     assert [line.name for line in figures.headline(lines)] == CASES["history"]["headline"]
 
 
+@pytest.mark.parametrize(("fields", "text"), CASES["steer"])
+def test_how_a_run_was_paused_or_cancelled_is_said_as_in_the_front_end(fields: dict[str, Any], text: str) -> None:
+    known = {"run_id": "digits-3f2a9c01b7d4", **fields}
+    assert figures.steer(known) == text
+    shown = state(**fields, terminal=fields["state"] in ("CANCELLED", "FAILED"))
+    assert text in plain([shown], {})
+    assert text in page([shown], {})
+
+
+@pytest.mark.parametrize(("applied", "text"), CASES["since"])
+def test_a_change_is_said_as_in_the_front_end(applied: dict[str, Any] | None, text: str) -> None:
+    assert figures.since(applied) == text
+    assert text in page([state(state="RUNNING", terminal=False, applied=applied)], {})
+
+
+@pytest.mark.parametrize("ended", ["FAILED", "CANCELLED", "DEAD"])
+def test_a_run_that_ended_badly_says_how_to_retry_it(ended: str) -> None:
+    assert "%kafka_retry digits-3f2a9c01b7d4" in page([state(state=ended)], {})
+    assert "%kafka_retry" not in page([state()], {})
+    assert "retry of digits-0a1b" in page([state(retry_of="digits-0a1b2c3d4e5f")], {})
+
+
 def test_the_text_of_a_finished_run_is_one_line_with_its_best_values() -> None:
     assert plain([state()], {"digits-3f2a9c01b7d4": rows()}) == (
         "digits 3f2a  SUCCEEDED  20 epochs in 0:17  val_accuracy 0.9680 @18  val_loss 0.0600 @20"

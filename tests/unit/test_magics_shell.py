@@ -13,7 +13,10 @@ from IPython.core.interactiveshell import InteractiveShell
 import kafka_jupyter
 from kafka_jupyter.errors import SettingsError
 
-MAGICS = ("kafka_train", "kafka_runs", "kafka_attach", "kafka_stop", "kafka_cancel", "kafka_workers", "kafka_up", "kafka_down")
+MAGICS = (
+    "kafka_train", "kafka_runs", "kafka_attach", "kafka_stop", "kafka_cancel", "kafka_pause", "kafka_resume", "kafka_ctl", "kafka_retry",
+    "kafka_dlq", "kafka_workers", "kafka_up", "kafka_down",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -63,6 +66,12 @@ def test_bad_options_are_one_line_and_the_body_does_not_run(shell: InteractiveSh
         ("%%kafka_train --queue-timeout inf", "'inf' is no number of seconds above 0"),
         ("%kafka_up --brokers -1", "'-1' is no whole number of 1 to 9"),
         ("%kafka_up --workers -1", "'-1' is no whole number of at least 0"),
+        ("%kafka_ctl digits", "required: NAME=VALUE"),
+        ("%kafka_ctl digits lr=fast", "'lr=fast': write a number behind the =, for example lr=1e-4"),
+        ("%kafka_ctl digits momentum=1", "'momentum' cannot be changed while a run trains"),
+        ("%kafka_retry digits --memory much", "write a size such as 500MiB or 4GiB"),
+        ("%kafka_retry digits --label why", "'why' is no NAME=VALUE"),
+        ("%kafka_dlq burn digits", "invalid choice: 'burn'"),
     ],
 )
 def test_values_out_of_range_are_one_line_that_says_what_is_allowed(shell: InteractiveShell, capsys, line: str, said: str):
@@ -151,6 +160,10 @@ def test_an_unreachable_kafka_is_one_line(shell: InteractiveShell, capsys):
         ("%%kafka_train --on-interrupt ", ["cancel", "detach", "stop"]),
         ("%kafka_stop --f", ["--force"]),
         ("%%kafka_train --trust ", ["code"]),
+        ("%kafka_retry --ba", ["--batch-size"]),
+        ("%kafka_retry --device ", ["any", "gpu"]),
+        ("%kafka_ctl digits l", ["lr="]),
+        ("%kafka_dlq re", ["redrive"]),
     ],
 )
 def test_options_are_completed(shell: InteractiveShell, line: str, expected: list[str]):

@@ -59,6 +59,17 @@ def test_a_run_id_reads_like_its_name_and_is_never_used_twice() -> None:
         assert len({new() for _ in range(100)}) == 100
 
 
+@given(st.text(max_size=100), st.integers(0, 2**62))
+def test_the_id_of_a_retry_is_the_same_for_everybody_and_another_one_for_each_end(name: str, offset: int) -> None:
+    run_id = ids.new_run_id(name)
+    again = ids.retry_id(run_id, offset)
+    assert ids.RUN_ID.match(again)
+    assert again == ids.retry_id(run_id, offset)
+    assert again.rpartition("-")[0] == run_id.rpartition("-")[0]
+    assert len({run_id, again, ids.retry_id(run_id, offset + 1), ids.retry_id(again, offset)}) == 4
+    assert ids.RUN_ID.match(ids.retry_id(name, offset)), "also of what was no run id, as the key of a dead letter may be"
+
+
 def test_a_small_part_stands_in_the_record_with_its_size_and_hash() -> None:
     text, data = parts.inline("grün".encode(), text=True), parts.inline(b"\0\xff")
     assert (text.size, text.sha256) == (5, hashlib.sha256("grün".encode()).hexdigest())

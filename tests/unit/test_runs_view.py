@@ -207,6 +207,41 @@ def test_the_card_says_who_ended_a_run() -> None:
     assert _card(submitted(), request(control.CancelRequested, by="ada"))["ended_by"] == "ada"
 
 
+CANCELS: dict[str, tuple[str, list[control.Record]]] = {
+    "queued": ("none", [submitted(), request(control.CancelRequested)]),
+    "the worker says so": ("gone", [claimed(), request(control.CancelRequested), of_attempt(control.Cancelled)]),
+    "its lease ran out": ("cut off", [claimed(), request(control.CancelRequested), expired(0)]),
+    "lost before": ("cut off", [claimed(), expired(0), request(control.CancelRequested)]),
+    "stopped while lost": ("cut off", [claimed(), expired(0), request(control.StopRequested)]),
+    "paused before": (
+        "gone",
+        [claimed(), request(control.PauseRequested), of_attempt(control.Released, reason="pause"), request(control.CancelRequested)],
+    ),
+    "failed before": ("gone", [claimed(), of_attempt(control.Failed), request(control.CancelRequested)]),
+    "died when cancelled": ("gone", [claimed(), request(control.CancelRequested), of_attempt(control.Failed)]),
+    "failed when cancelled": ("gone", [claimed(), request(control.CancelRequested), of_attempt(control.Failed, retryable=False)]),
+}
+
+
+@pytest.mark.parametrize("case", CANCELS)
+def test_the_card_says_what_became_of_the_process_of_a_cancelled_run(case: str) -> None:
+    process, records = CANCELS[case]
+    card = _card(*records)
+    assert (card["state"], card["process"]) == ("CANCELLED", process)
+    assert _card(*records[:1])["process"] == ""
+
+
+def test_the_card_says_where_a_run_can_go_on_what_was_applied_and_what_it_goes_on_for() -> None:
+    applied = of_attempt(control.Applied, settings={"learning_rate": 0.5}, epoch=1, step=2)
+    card = _card(submitted(retry_of="digits-0a1b"), claimed(), of_attempt(control.Checkpointed, epoch=3, step=1), applied)
+    assert card["checkpoint"] == {"epoch": 3, "step": 1}
+    assert card["applied"] == {"settings": {"learning_rate": 0.5}, "epoch": 1, "step": 2}
+    assert card["retry_of"] == "digits-0a1b"
+    strange = {"learning_rate": 10**400, "a": float("nan"), "b": True, "c": "x", "d": 3}
+    assert view.numbers(strange) == {"d": 3.0}
+    assert (_card(claimed())["checkpoint"], _card(claimed())["applied"]) == (None, None)
+
+
 def _failed(n: int, **fields: Any) -> list[control.Record]:
     return [claimed(n), of_attempt(control.Failed, n, **fields)]
 
