@@ -32,7 +32,8 @@ class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
         place: tuple[int, int] = (0, 0),
         changes: Sequence[frames.Change] = (),
     ) -> None:
-        """`place`: (epoch, step) where the training begins. `changes`: settings to be applied again at their places behind it."""
+        """`place`: (epoch, step) where the training begins. `changes`: settings to be applied again, in this order: at their places,
+        or at once where those lie behind."""
         super().__init__()
         self._send = send
         self._check = check
@@ -42,7 +43,7 @@ class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
         self._sent_at = -math.inf
         self._waiting: frames.Batch | None = None
         self._epoch, self._step = self._begun = place
-        self._changes = collections.deque(sorted(changes, key=lambda change: (change.epoch, change.step)))
+        self._changes = collections.deque(changes)
         self._begun_at = 0.0
         self._first_batch_at: float | None = None
         self.stopped_early = False
@@ -58,6 +59,7 @@ class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
     # --- called by Keras
 
     def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002
+        self._change_again(self._begun)
         self._send(frames.Ready(*self._begun, device=equipment.device(), versions=equipment.versions()))
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
@@ -105,14 +107,19 @@ class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
     def _serve(self, place: tuple[int, int], checks: bool) -> None:
         """`checks`: whether to look at the loss as well. In the first epoch that waits for its end, if it is soon: the epoch's numbers
         are what a person waits for."""
-        while self._changes and (self._changes[0].epoch, self._changes[0].step) <= place:
-            self._change(self._changes.popleft().settings)
+        self._change_again(place)
         while self._requests and (checks or "check_loss" not in self._requests[0].settings):
             request = self._requests.popleft()
             done = self._change(request.settings)
+            if done:  # what people want now must not be undone by what they wanted before
+                self._changes.clear()
             if "check_loss" in request.settings:
                 done["worker_loss"] = self._check(request.settings["check_loss"], request.settings.get("check_rtol", 1e-3))
             self._send(frames.AppliedFrame(request.request_id, done, *place))
+
+    def _change_again(self, place: tuple[int, int]) -> None:
+        while self._changes and (self._changes[0].epoch, self._changes[0].step) <= place:
+            self._change(self._changes.popleft().settings)
 
     def _change(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         return self._set_learning_rate(settings["learning_rate"]) if "learning_rate" in settings else {}

@@ -18,7 +18,7 @@ from kafka_jupyter import errors
 from kafka_jupyter.protocol import control, frames, ids
 from kafka_jupyter.protocol.parts import Part
 from kafka_jupyter.protocol.task import Task
-from kafka_jupyter.runs import checkpoints
+from kafka_jupyter.runs import changes, checkpoints
 from kafka_jupyter.runs.lease import heartbeat_period
 from kafka_jupyter.runs.state import RunState, Wish
 from kafka_jupyter.worker import endings
@@ -206,7 +206,7 @@ class Attempt:
             lambda text, stream: post(lambda: self._reporter.line(text, stream)),
             lambda exit: post(lambda: self._on_exit(exit)),
         )
-        again = [frames.Change(a.epoch, a.step, a.settings) for a in state.applications if (a.epoch, a.step) > prepared.place]
+        again = [frames.Change(a.epoch, a.step, a.settings) for a in changes.to_replay(state, prepared.checkpoint)]
         cadence = frames.Cadence(settings.checkpoint_every_s, settings.checkpoint_gap_s, settings.checkpoint_share)
         publish = state.wish is Wish.STOP and prepared.point is not None
         job = frames.Job(

@@ -24,8 +24,9 @@ _READ = 1 << 20
 
 @dataclasses.dataclass
 class Prepared:
-    """A task ready to be trained: `inputs` maps part names to local files, which `lease` keeps. `point` is where it goes on, `files` are
-    those of its callbacks; `notes` say which newer checkpoints could not be read."""
+    """A task ready to be trained: `inputs` maps part names to local files, which `lease` keeps. `point` is where it goes on, by this
+    `checkpoint` of its own run (None: by that of the run before), `files` are those of its callbacks; `notes` say which newer checkpoints
+    could not be read."""
 
     task: Task
     task_json: bytes
@@ -34,6 +35,7 @@ class Prepared:
     log_offset: int
     lease: Lease
     point: ResumePoint | None
+    checkpoint: control.Checkpointed | None
     files: dict[str, str]
     notes: list[str]
 
@@ -76,12 +78,13 @@ def prepare(
 
         inputs = {name: str(_local(lease, part, name, folder / "inputs")) for name, part in task.parts().items()}
         allowlist.check(pathlib.Path(inputs["model"]).read_bytes())
-        point, files, notes = _checkpoint(lease, _points(checkpoints, task), inputs, folder / "inputs")
+        point, files, notes = _brought(lease, _points(checkpoints, task), inputs, folder / "inputs")
     except BaseException:
         lease.close()
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return Prepared(task, codec.encode(task), inputs, folder, log_offset, lease, point, files, notes)
+    checkpoint = next((c for c in checkpoints if point is not None and c.parts.get("state") == point.state), None)
+    return Prepared(task, codec.encode(task), inputs, folder, log_offset, lease, point, checkpoint, files, notes)
 
 
 def _points(checkpoints: Sequence[control.Checkpointed], task: Task) -> list[ResumePoint]:
@@ -89,7 +92,7 @@ def _points(checkpoints: Sequence[control.Checkpointed], task: Task) -> list[Res
     return own + ([task.resume] if task.resume else [])
 
 
-def _checkpoint(
+def _brought(
     lease: Lease, points: Iterable[ResumePoint], inputs: dict[str, str], folder: pathlib.Path
 ) -> tuple[ResumePoint | None, dict[str, str], list[str]]:
     """The first that is whole, its files by place, and why those before it were passed over (rule 8). Its state becomes an input."""
