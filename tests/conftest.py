@@ -18,7 +18,7 @@ from kafka_jupyter.settings import Settings
 
 # Playwright keeps an event loop running in its process until the session ends: what needs a loop of its own comes before the browser.
 # After it come the many short files with which two processes end at the same time.
-ORDER = ("unit", "server", "notebook", "acceptance", "browser", "capture", "kafka")
+ORDER = ("faults", "unit", "server", "notebook", "acceptance", "browser", "capture", "kafka")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
