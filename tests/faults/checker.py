@@ -29,6 +29,7 @@ class Verdict:
     runs: dict[str, Run]
     logs: dict[str, RunLog]
     rejected: int  # records that did not count
+    topics: Topics
 
     def states(self) -> collections.Counter[str]:
         return collections.Counter(run.state for run in self.runs.values())
@@ -36,7 +37,7 @@ class Verdict:
 
 def check(topics: Topics, judging: Callable[[str, list[Entry]], Run] = judge, unfinished: frozenset[str] = frozenset()) -> Verdict:
     """Every run with an acked Task. `unfinished`: runs that need not have ended."""
-    verdict = Verdict([], {}, {}, 0)
+    verdict = Verdict([], {}, {}, 0, topics)
     for run_id, log in sorted(topics.runs.items()):
         if not log.tasks or log.newer:
             continue

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import time
 import uuid
 import zlib
 from typing import Any
@@ -63,6 +64,7 @@ class RunLog:
     run_id: str
     control: list[Entry] = dataclasses.field(default_factory=list)
     rows: list[tuple[int, dict[str, Any]]] = dataclasses.field(default_factory=list)
+    appended_ms: dict[int, int] = dataclasses.field(default_factory=dict)  # when these rows came, by offset
     tasks: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     ends: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     newer: bool = False
@@ -104,9 +106,7 @@ def is_whole(part: dict[str, Any], data: bytes | None) -> bool:
 
 def read(servers: str, prefix: str) -> Topics:
     """Everything below a topic prefix, as it is now."""
-    client = confluent_kafka.Consumer(
-        {"bootstrap.servers": servers, "group.id": f"checker-{uuid.uuid4().hex}", "enable.auto.commit": False, "log_level": 2}
-    )
+    client = _client(servers)
     try:
         known = client.list_topics(timeout=20).topics
         topics = Topics()
@@ -120,14 +120,35 @@ def read(servers: str, prefix: str) -> Topics:
         client.close()
 
 
-def _partition(client: confluent_kafka.Consumer, topic: str, partition: int) -> list[Raw]:
+def read_recent(servers: str, topic: str, count: int) -> list[Raw]:
+    """The last records of every partition of a topic."""
+    client = _client(servers)
+    try:
+        places = client.list_topics(topic, timeout=20).topics[topic].partitions
+        return [raw for partition in places for raw in _partition(client, topic, partition, count)]
+    finally:
+        client.close()
+
+
+def _client(servers: str) -> confluent_kafka.Consumer:
+    return confluent_kafka.Consumer(
+        {"bootstrap.servers": servers, "group.id": f"checker-{uuid.uuid4().hex}", "enable.auto.commit": False, "log_level": 2}
+    )
+
+
+def _partition(client: confluent_kafka.Consumer, topic: str, partition: int, last: int | None = None) -> list[Raw]:
     low, high = client.get_watermark_offsets(TopicPartition(topic, partition), timeout=20)
+    low = low if last is None else max(low, high - last)
+    if low >= high:
+        return []
     client.assign([TopicPartition(topic, partition, low)])
     found: list[Raw] = []
-    while low < high and client.position([TopicPartition(topic, partition)])[0].offset < high:
-        for message in client.consume(500, 1.0):
-            assert message.error() is None, message.error()
-            found.append(Raw(partition, message.offset(), message.timestamp()[1], message.key(), message.value()))
+    deadline = time.monotonic() + 60
+    while client.position([TopicPartition(topic, partition)])[0].offset < high:
+        assert time.monotonic() < deadline, f"{topic}[{partition}] could not be read from {low} to {high}"
+        for message in client.consume(500, 0.05):
+            if message.error() is None:  # a broker that is away is none of our business
+                found.append(Raw(partition, message.offset(), message.timestamp()[1], message.key(), message.value()))
     return [raw for raw in found if raw.offset < high]
 
 
@@ -174,6 +195,7 @@ def _take_rows(topics: Topics, raw: Raw, places: int) -> bool:
     if record is None or record.get("type") != "rows" or not isinstance(record.get("rows"), list):
         return False
     topics.of(record["run_id"]).rows.append((raw.offset, record))
+    topics.of(record["run_id"]).appended_ms[raw.offset] = raw.time_ms
     return True
 
 
