@@ -54,8 +54,10 @@ test: lint types front
 bench: ready
 	$(BIN)/python -m benchmarks
 
+# Faults on three real brokers and real workers for as long as SOAK_MINUTES says, and a table of what was measured. SEED plays one again,
+# ONLY=R1,R5 a part of it, OUT names a file for the table. `python -m tests.support.simulator` plays the fold alone.
 soak: ready
-	$(BIN)/python -m tests.support.simulator --histories $(or $(HISTORIES),1000000)
+	$(BIN)/python -m tests.faults --minutes $(or $(SOAK_MINUTES),30) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) $(if $(OUT),--out $(OUT))
 
 screenshots: ready
 	KAFKA_JUPYTER_PICTURES=1 $(BIN)/python -m pytest tests/browser/test_pictures.py

@@ -47,6 +47,7 @@ def broker_kills(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budg
             stage.note(f"whole again, {brokers.move_leaders()} leaders moved back")
             if i + 1 < budget.count:
                 stage.clock.wait_for(killed_s + every_s)
+        during = _all_away(stage, brokers, runs)
         grown = stage.crew.memory() - memory
         for run_id in runs:
             stage.client.attach(run_id).stop()
@@ -57,11 +58,48 @@ def broker_kills(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budg
         count = f"{len(kills_ms)} kills, {len(verdict.runs)} runs, at most {attempts} attempts"
         p99 = percentile(stalls)
         told = f"{p99:.1f} s (median {percentile(stalls, 0.5):.1f} s)"
+        away = min(_made_between(verdict, run_id, *during) for run_id in runs)
         return [
+            Figure(
+                "R9",
+                "epochs of a run while all brokers were away, in the log afterwards",
+                "> 3",
+                str(away),
+                "1 time",
+                away > 3,
+            ),
             Figure("R9", "runs lost or failed with a broker killed again and again", "0", str(others), count, others == 0),
             Figure("R9", "publish stall after a kill, p99", f"≤ {STALL_S:g} s", told, f"{len(stalls)} kills", p99 <= STALL_S),
             Figure("R9", "a supervisor grew by", "≤ 64 MiB", f"{grown / (1 << 20):.0f} MiB", count, grown <= MEMORY),
         ]
+
+
+def _all_away(stage: Stage, brokers: Brokers, runs: list[str]) -> tuple[float, float]:
+    """All three are dead for longer than a lease; from when to when, in ms. Whose attempt it was before, its attempt it is afterwards."""
+    before = {run_id: _attempt(stage, run_id) for run_id in runs}
+    begin_s, begin_ms = stage.clock.now_s, time.time() * 1000
+    stage.note("all brokers die")
+    for broker in range(3):
+        brokers.kill(broker)
+    stage.clock.wait_for(begin_s + 1.5 * stage.settings.lease_ttl_s)
+    end_ms = time.time() * 1000
+    brokers.whole()
+    stage.note("all brokers are back")
+    for run_id in runs:
+        count = len(stage.follower.history(run_id).epochs)
+        stage.until(lambda i=run_id, n=count: len(stage.follower.history(i).epochs) > n, f"{run_id} is not heard of again", 60.0)  # type: ignore[misc]
+        assert _attempt(stage, run_id) == before[run_id], stage.told()
+    return begin_ms, end_ms
+
+
+def _attempt(stage: Stage, run_id: str) -> int:
+    state = stage.state(run_id)
+    return state.last_n if state is not None else 0
+
+
+def _made_between(verdict: Verdict, run_id: str, begin_ms: float, end_ms: float) -> int:
+    rows = [row for _, batch in verdict.logs[run_id].rows for row in batch["rows"] if row["type"] == "epoch"]
+    return sum(begin_ms < row["at_ms"] < end_ms for row in rows)
 
 
 def _stall_s(verdict: Verdict, runs: list[str], at_ms: float, within_ms: float = 25_000) -> float:

@@ -127,7 +127,7 @@ def mutant(chance: random.Random, value: bytes) -> bytes:
                 data[at:at] = data[at : at + 30]
             case _:
                 new = chance.choice([b":null", b":-1", b":1e999", b":[]", b":{}", b":true", b':"\\ud800"', b":99999999999999999999"])
-                data = bytearray(re.sub(rb":[^,{}\[\]]+", new, bytes(data), count=chance.randrange(1, 3)))
+                data = bytearray(re.sub(rb":[^,{}\[\]]+", lambda _, new=new: new, bytes(data), count=chance.randrange(1, 3)))
     return bytes(data)
 
 

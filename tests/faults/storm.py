@@ -1,4 +1,4 @@
-"""R1, R2: tiny runs without a pause while something breaks every five seconds; submits and deliveries come twice as well."""
+"""R1, R2: tiny runs without a pause while something breaks every few seconds; submits and deliveries come twice as well."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ OPEN = 6  # runs that wait or train at a time
 TWICE = 0.2  # of the submits
 
 
-def storm(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budget, posts: tuple[Post, ...] = (Post(), Post())) -> list[Figure]:
-    faults = plan(seed, budget.seconds * 2, EVERY_S, WORKER_FAULTS + BROKER_FAULTS, len(posts))
+def storm(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budget, every_s: float = EVERY_S) -> list[Figure]:
+    posts = (Post(), Post())
+    faults = plan(seed, budget.seconds * 2, every_s, WORKER_FAULTS + BROKER_FAULTS, len(posts))
     with contextlib.closing(Stage("storm", brokers, folder, posts, seed)) as stage:
         chance, tiny = random.Random(seed), Tiny()
         stage.note("planned:\n" + told_faults(faults))
