@@ -21,7 +21,7 @@ def cancels(stage: Stage, seed: int, budget: Budget) -> list[Figure]:
     took_s: dict[str, list[float]] = {}
     cancelled: list[str] = []
     folder = stage.folder / "server"
-    with jupyter_server(folder, stage.crew.environment(folder)) as server:
+    with jupyter_server(folder, stage.crew.environment(folder) | {"KAFKA_JUPYTER_OWNER": stage.settings.owner}) as server:
         ways = _ways(stage, server)
         while len(cancelled) < budget.count and (len(took_s) < len(ways) or stage.clock.now_s - begin_s < budget.seconds):
             runs = [stage.submit(tiny.one()) for _ in range(AT_A_TIME)]

@@ -27,7 +27,8 @@ class Line:
 
 def line(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budget) -> list[Figure]:
     """`budget.count` short runs with each protocol."""
-    lines = {protocol: _one(brokers, folder / protocol, seed, budget, protocol) for protocol in PROTOCOLS}
+    tiny = Tiny("short")
+    lines = {protocol: _one(brokers, folder / protocol, seed, budget, protocol, tiny) for protocol in PROTOCOLS}
     figures = []
     for protocol, found in lines.items():
         longest = max(found.waits_s)
@@ -41,13 +42,12 @@ def line(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budget) -> l
     return figures
 
 
-def _one(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budget, protocol: str) -> Line:
+def _one(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budget, protocol: str, tiny: Tiny) -> Line:
     env = {"KAFKA_JUPYTER_GROUP_PROTOCOL": protocol}
     with contextlib.closing(Stage(f"line-{protocol}-", brokers, folder, [Post(), Post()], seed, env)) as stage:
         stage.workers_there(2)
         long = stage.submit(Tiny("long", epochs=ENDLESS).one())
         stage.running(long)
-        tiny = Tiny("short")
         short = {stage.submit(tiny.one(name=f"short-{i}", seed=i)): f"short-{i}" for i in range(budget.count)}
         stage.until(lambda: all(map(stage.ended, short)), "short runs wait behind the long one", 120.0)
         stage.client.attach(long).stop()

@@ -99,7 +99,7 @@ class Stage:
             try:
                 self.client.submit(task)
                 break
-            except errors.BrokerError as failure:
+            except (errors.BrokerError, errors.SubmitUnknown) as failure:
                 self.note(f"submit of {task.run_id} again: {failure}")
                 assert time.monotonic() < deadline, self.told()
         if task.run_id not in self.run_ids:
