@@ -17,6 +17,7 @@ from tests.faults.stage import Stage, Tiny
 ENDLESS = 100_000
 PARTITIONS = 3
 STALL_S = 10.0
+APART_MS = 1000  # what was made right before the next kill waits for that one
 MEMORY = 64 << 20  # that a supervisor may grow by
 
 
@@ -54,7 +55,8 @@ def broker_kills(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budg
         verdict = stage.judge()
         states, attempts = verdict.states(), max(len(run.spans) for run in verdict.runs.values())
         others = len(verdict.runs) - states["SUCCEEDED"]
-        stalls = [_stall_s(verdict, runs, at_ms) for at_ms in kills_ms]
+        ends_ms = [*kills_ms[1:], during[0]]
+        stalls = [_stall_s(verdict, runs, at_ms, end_ms - APART_MS) for at_ms, end_ms in zip(kills_ms, ends_ms, strict=True)]
         count = f"{len(kills_ms)} kills, {len(verdict.runs)} runs, at most {attempts} attempts"
         p99 = percentile(stalls)
         told = f"{p99:.1f} s (median {percentile(stalls, 0.5):.1f} s)"
@@ -102,12 +104,12 @@ def _made_between(verdict: Verdict, run_id: str, begin_ms: float, end_ms: float)
     return sum(begin_ms < row["at_ms"] < end_ms for row in rows)
 
 
-def _stall_s(verdict: Verdict, runs: list[str], at_ms: float, within_ms: float = 25_000) -> float:
-    """The longest that a row waited between its making and its place in the log, of those made soon after `at_ms`."""
+def _stall_s(verdict: Verdict, runs: list[str], at_ms: float, end_ms: float) -> float:
+    """The longest that a row waited between its making and its place in the log, of those made in this time."""
     waits = [0.0]
     for run_id in runs:
         log = verdict.logs[run_id]
         for offset, batch in log.rows:
-            made = [row["at_ms"] for row in batch["rows"] if at_ms <= row.get("at_ms", 0) < at_ms + within_ms]
+            made = [row["at_ms"] for row in batch["rows"] if at_ms <= row.get("at_ms", 0) < end_ms]
             waits += [(log.appended_ms[offset] - each) / 1000 for each in made]
     return max(waits)

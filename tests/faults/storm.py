@@ -14,7 +14,7 @@ from tests.faults.plan import BROKER_FAULTS, WORKER_FAULTS, plan
 from tests.faults.stage import Stage, Tiny, told_faults
 
 EVERY_S = 5.0
-OPEN = 6  # runs that wait or train at a time
+OPEN = 10  # runs that wait or train at a time
 TWICE = 0.2  # of the submits
 
 
