@@ -24,8 +24,8 @@ MEMORY = 64 << 20  # that a supervisor may grow by
 def broker_kills(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budget, every_s: float = 30.0) -> list[Figure]:
     """`budget.count` kills, each of the broker that leads most."""
     posts = [Post(slots=3), Post(slots=3)]
-    with contextlib.closing(Stage("nodes", brokers, folder, posts, seed, lease_ttl_s=6.0)) as stage:
-        stage.workers_there(2)
+    with contextlib.closing(Stage("nodes", brokers, folder, posts, seed)) as stage:
+        stage.workers_there()
         long, tiny = Tiny("long", epochs=ENDLESS), Tiny()
         wanted = [next(i for i in iter(lambda: ids.new_run_id("long"), "") if partition_of(i, PARTITIONS) == p) for p in range(PARTITIONS)]
         runs = [stage.submit(long.one(run_id=run_id)) for run_id in wanted]

@@ -29,7 +29,7 @@ def junk(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budget) -> l
     chance, tiny = random.Random(seed), Tiny()
     with contextlib.ExitStack() as closing:
         stage = closing.enter_context(contextlib.closing(Stage("junk", brokers, folder, [Post()], seed)))
-        stage.workers_there(1)
+        stage.workers_there()
         server = closing.enter_context(jupyter_server(folder / "server", stage.crew.environment(folder / "server")))
         before = [stage.submit(tiny.one()) for _ in range(5)]
         stage.until(lambda: all(map(stage.ended, before)), "the first runs do not end", 60.0)

@@ -45,7 +45,7 @@ def line(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budget) -> l
 def _one(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budget, protocol: str, tiny: Tiny) -> Line:
     env = {"KAFKA_JUPYTER_GROUP_PROTOCOL": protocol}
     with contextlib.closing(Stage(f"line-{protocol}-", brokers, folder, [Post(), Post()], seed, env)) as stage:
-        stage.workers_there(2)
+        stage.workers_there()
         long = stage.submit(Tiny("long", epochs=ENDLESS).one())
         stage.running(long)
         short = {stage.submit(tiny.one(name=f"short-{i}", seed=i)): f"short-{i}" for i in range(budget.count)}

@@ -120,11 +120,11 @@ POISONS: dict[str, Poison] = {
 def poison(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budget, judge_throughput: bool = True) -> list[Figure]:
     """`budget.count` poison tasks among innocent ones; before and after as many innocent ones alone, to compare."""
     with contextlib.closing(Stage("poison", brokers, folder, [Post(module="tests.faults.worker")] * 2, seed)) as stage:
-        stage.workers_there(2)
+        stage.workers_there()
         innocent, chance = Tiny("innocent", epochs=20 if judge_throughput else 2), random.Random(seed)
         kinds = [kind for _ in range(-(-budget.count // len(POISONS))) for kind in chance.sample(list(POISONS), len(POISONS))]
         kinds = kinds[: budget.count]
-        healthy = int(len(kinds) / MIXED * (1 - MIXED)) if judge_throughput else 2 * len(kinds)
+        healthy = int(len(kinds) / MIXED * (1 - MIXED)) if judge_throughput else len(kinds)
         alone_s = _played(stage, innocent, ["innocent"] * (healthy // 2), {})[1]
         sent: dict[str, str] = {}
         mixed = ["innocent"] * healthy + kinds

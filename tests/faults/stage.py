@@ -123,8 +123,14 @@ class Stage:
     def open_runs(self) -> list[str]:
         return [run_id for run_id in self.run_ids if not self.ended(run_id)]
 
-    def workers_there(self, count: int) -> None:
-        wait_until(lambda: len(self.follower.workers()) >= count, f"there are not {count} workers", within=READY_S)
+    def workers_there(self) -> None:
+        """All posts are manned: who was killed is announced as alive for a while."""
+
+        def manned() -> bool:
+            announced = {worker.pid for worker in self.follower.workers()}
+            return all(worker.process.pid in announced for worker in self.crew.now)
+
+        self.until(manned, "not all workers are there", READY_S)
 
     def running(self, run_id: str, attempt: int = 1, epochs: int = 1, within: float = READY_S) -> RunState:
         """Until this attempt has ended so many epochs."""

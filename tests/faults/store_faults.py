@@ -23,7 +23,7 @@ def store_faults(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budg
     env = {"KAFKA_JUPYTER_STORE": store.as_uri(), "FAULTS_IN_STORE": str(SHARE), "FAULTS_LOG": str(log)}
     posts = [Post(module="tests.faults.worker", more_env=env)] * 2
     with contextlib.closing(Stage("store", brokers, folder, posts, seed, store=store.as_uri())) as stage:
-        stage.workers_there(2)
+        stage.workers_there()
         tiny, begin_s = Tiny("kept", units=UNITS), stage.clock.now_s
         while _lines(log) < budget.count and stage.clock.now_s - begin_s < budget.seconds:
             stage.submit(tiny.one())

@@ -24,7 +24,7 @@ def storm(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budget, eve
     with contextlib.closing(Stage("storm", brokers, folder, posts, seed)) as stage:
         chance, tiny = random.Random(seed), Tiny()
         stage.note("planned:\n" + told_faults(faults))
-        stage.workers_there(len(posts))
+        stage.workers_there()
         begin_s = stage.clock.now_s
         with Doer(stage, faults) as doer:
             while len(stage.run_ids) < budget.count and stage.clock.now_s - begin_s < budget.seconds:

@@ -45,7 +45,7 @@ def two_workers(brokers: Brokers, folder: pathlib.Path, seed: int) -> Iterator[S
     posts = [Post(slots=SLOTS, servers=brokers.gates[i].servers) for i in range(2)]
     env = {"KAFKA_JUPYTER_STORE": store.as_uri()}
     with contextlib.closing(Stage("over", brokers, folder, posts, seed, env, store=store.as_uri())) as stage:
-        stage.workers_there(2)
+        stage.workers_there()
         yield stage
 
 
@@ -82,7 +82,7 @@ def _strike(stage: Stage, seed: int, budget: Budget, kinds: tuple[str, ...]) -> 
         enough = strikes.count(*kinds) >= budget.count and all(strikes.count(kind) for kind in kinds)
         if enough or stage.clock.now_s - begin_s > budget.seconds:
             break
-        stage.workers_there(2)
+        stage.workers_there()
         runs = [stage.submit(tiny.one()) for _ in range(RUNS)]
         for run_id in runs:
             stage.running(run_id)
