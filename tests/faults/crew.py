@@ -62,6 +62,13 @@ class Crew:
             self.now[post] = self._start(post)
         return lost
 
+    def mend(self) -> int:
+        """Mans the posts whose workers have ended; how many that were."""
+        lost = [post for post, worker in enumerate(self.now) if worker.process.poll() is not None]
+        for post in lost:
+            self.now[post] = self._start(post)
+        return len(lost)
+
     def terminate(self, post: int, replace: bool = True) -> WorkerProcess:
         """SIGTERM; it takes its time to go."""
         leaving = self.now[post]

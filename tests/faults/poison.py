@@ -116,6 +116,9 @@ POISONS: dict[str, Poison] = {
     "junk-in-the-topic": Poison(LETTER, "", _junk),
 }
 
+WORKER_KILLER = "kills-its-worker"  # by itself and in the soak only: it stops everything for a while
+KILLER = Poison("DEAD", "silent", _label(WORKER_KILLER))
+
 
 def poison(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budget, judge_throughput: bool = True) -> list[Figure]:
     """`budget.count` poison tasks among innocent ones; before and after as many innocent ones alone, to compare."""
@@ -131,11 +134,13 @@ def poison(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budget, ju
         chance.shuffle(mixed)
         innocents, mixed_s = _played(stage, innocent, mixed, sent, budget.seconds)
         alone_s += _played(stage, innocent, ["innocent"] * (healthy - healthy // 2), {})[1]
-        _let_waiting_ones_show(stage, sent)
-        verdict = stage.judge(unfinished=[run_id for run_id, kind in sent.items() if POISONS[kind].end == WAITS])
+        if judge_throughput:
+            sent[_kill_workers(stage, innocent)] = WORKER_KILLER
+        _until_it_has_ended(stage, sent)
+        verdict = stage.judge(unfinished=[run_id for run_id, kind in sent.items() if _of(kind).end == WAITS])
         wrong = [what for run_id, kind in sent.items() for what in _wrong(stage, verdict, run_id, kind)]
         for run_id, kind in sent.items():
-            if POISONS[kind].end == WAITS:
+            if _of(kind).end == WAITS:
                 stage.client.attach(run_id).cancel()
         stage.judge()
         dead = sum(verdict.runs[run_id].state != "SUCCEEDED" for run_id in stage.run_ids if run_id not in sent)
@@ -174,14 +179,30 @@ def _played(stage: Stage, innocent: Tiny, kinds: list[str], sent: dict[str, str]
     return len(innocents), stage.clock.now_s - begin_s
 
 
-def _let_waiting_ones_show(stage: Stage, sent: dict[str, str]) -> None:
-    ending = [run_id for run_id, kind in sent.items() if POISONS[kind].end in ("FAILED", "DEAD")]
+def _kill_workers(stage: Stage, innocent: Tiny) -> str:
+    """A task that takes its worker along, six times."""
+    run_id = stage.submit(innocent.one(run_id=ids.new_run_id(WORKER_KILLER), labels={"poison": WORKER_KILLER}))
+
+    def over() -> bool:
+        stage.crew.mend()
+        return stage.ended(run_id)
+
+    stage.until(over, f"{run_id} goes on killing workers", 240.0)
+    return run_id
+
+
+def _until_it_has_ended(stage: Stage, sent: dict[str, str]) -> None:
+    ending = [run_id for run_id, kind in sent.items() if _of(kind).end in ("FAILED", "DEAD")]
     stage.until(lambda: all(map(stage.ended, ending)), f"poison that does not end: {[i for i in ending if not stage.ended(i)]}", 60.0)
+
+
+def _of(kind: str) -> Poison:
+    return KILLER if kind == WORKER_KILLER else POISONS[kind]
 
 
 def _wrong(stage: Stage, verdict: Verdict, run_id: str, kind: str) -> list[str]:
     """What is wrong with the end of a poison task, in words."""
-    expected = POISONS[kind]
+    expected = _of(kind)
     letters = [letter for letter in verdict.topics.letters if letter.get("run_id") == run_id]
     if expected.end == LETTER:
         return [] if letters and letters[0].get("why") else [f"{kind}: there is no letter that says why"]
@@ -201,6 +222,7 @@ def _wrong(stage: Stage, verdict: Verdict, run_id: str, kind: str) -> list[str]:
     found = [] if state == expected.end else [f"{kind}: it is {state}, not {expected.end} ({reason[:300]})"]
     if expected.why not in reason or not card["error"]:
         found.append(f"{kind}: its reason is {reason[:300]}")
-    if expected.end == "DEAD" and (len(failures) != 3 or not letters):
-        found.append(f"{kind}: DEAD after {len(failures)} failures, {len(letters)} letters")
+    expired = sum(span.closed_by == "expired" for span in run.spans) if run is not None else 0
+    if expected.end == "DEAD" and ((len(failures), expired) != ((0, 6) if kind == WORKER_KILLER else (3, 0)) or not letters):
+        found.append(f"{kind}: DEAD after {len(failures)} failures, {expired} expiries, {len(letters)} letters")
     return found
