@@ -17,7 +17,8 @@ from tests.faults.stage import TTL_S, Stage, Tiny
 
 ENDLESS = 100_000  # epochs
 RUNS = 3  # a cycle: those on the worker that is struck become zombies together
-SLOTS = 4
+SOAKED = 6  # the same in the soak
+SLOTS = 8
 LOST_S = TTL_S + 15.0
 HANDOVER_S = 3.0
 AWAKE_S = 1.0  # a zombie's child is dead so long after waking
@@ -83,7 +84,7 @@ def _strike(stage: Stage, seed: int, budget: Budget, kinds: tuple[str, ...]) -> 
         if enough or stage.clock.now_s - begin_s > budget.seconds:
             break
         stage.workers_there()
-        runs = [stage.submit(tiny.one()) for _ in range(RUNS)]
+        runs = [stage.submit(tiny.one()) for _ in range(SOAKED if budget.whole else RUNS)]
         for run_id in runs:
             stage.running(run_id)
         where = {run_id: stage.post_of(run_id) for run_id in runs}
