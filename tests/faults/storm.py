@@ -22,13 +22,14 @@ def storm(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budget, eve
     posts = (Post(), Post())
     faults = plan(seed, budget.seconds * 2, every_s, WORKER_FAULTS + BROKER_FAULTS, len(posts))
     with contextlib.closing(Stage("storm", brokers, folder, posts, seed)) as stage:
-        chance, tiny = random.Random(seed), Tiny()
+        chance = random.Random(seed)
+        kinds = [Tiny(), Tiny("small", epochs=30)]
         stage.note("planned:\n" + told_faults(faults))
         stage.workers_there()
         begin_s = stage.clock.now_s
         with Doer(stage, faults) as doer:
             while len(stage.run_ids) < budget.count and stage.clock.now_s - begin_s < budget.seconds:
-                task = tiny.one()
+                task = chance.choices(kinds, (3, 1))[0].one()
                 stage.submit(task)
                 if chance.random() < TWICE:
                     stage.submit(task)

@@ -52,7 +52,7 @@ def two_workers(brokers: Brokers, folder: pathlib.Path, seed: int) -> Iterator[S
 
 def zombies(stage: Stage, seed: int, budget: Budget) -> list[Figure]:
     """SIGSTOP for longer than two leases, or no way to Kafka for as long; with the wish of 200 sleepers and 50 cuts."""
-    strikes = _strike(stage, seed, budget, ("freeze", "cut", "freeze", "deaf"))
+    strikes = _strike(stage, seed, budget, ("freeze",) * (8 if budget.whole else 1) + ("cut", "deaf"))
     verdict = stage.judge()
     sleepers, cuts = strikes.count("freeze"), strikes.count("cut", "deaf")
     accepted, records = _after_their_end(verdict, set().union(*strikes.struck.values()))
