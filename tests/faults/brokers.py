@@ -29,15 +29,19 @@ class Brokers:
     def __init__(self, folder: pathlib.Path) -> None:
         self._settings = Settings(data_dir=folder)
         self._folder = folder
-        self._ports = local_nodes.choose_ports(COUNT, [])
+        ports = local_nodes.choose_ports(COUNT * (1 + GATES), [])  # all at once: none twice
+        self._ports, ways = ports[:COUNT], ports[COUNT:]
         self.servers = local_nodes.servers(self._ports)
         self._java = local_java.command(self._settings, local_jars.classpath(self._settings, local_jars.silent))
         local_nodes.configure(folder, self._ports)
-        pairs = [self._with_gates(i, [*local_nodes.choose_ports(GATES, [])]) for i in range(COUNT)]
+        pairs = [self._with_gates(i, ways[i * GATES : (i + 1) * GATES]) for i in range(COUNT)]
         local_nodes.format_new(folder, self._java, COUNT)
-        self._lock = threading.Lock()
         self._nodes = [self._start(i) for i in range(COUNT)]
-        self._wait_ready()
+        try:
+            self._wait_ready()
+        except BaseException:
+            daemons.stop([node.daemon for node in self._nodes], 0.0)
+            raise
         self.gates = [Gate([pairs[broker][gate] for broker in range(COUNT)]) for gate in range(GATES)]
         self._admin = AdminClient({"bootstrap.servers": self.servers, "log_level": 2})
 
