@@ -72,6 +72,7 @@ class _Spoiler:
 
     def __init__(self, file: Any, path: str, kind: str) -> None:
         self._file, self._path, self._kind = file, path, kind
+        self._spoilt = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
@@ -83,5 +84,7 @@ class _Spoiler:
         self.close()
 
     def close(self) -> None:
-        self._file.close()
-        spoil(self._path, self._kind)
+        if not self._spoilt:  # a second flip would heal it
+            self._file.close()
+            spoil(self._path, self._kind)
+        self._spoilt = True
