@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import pathlib
@@ -114,14 +115,29 @@ class Spoiling(LocalFileSystem):
 
     protocol = "spoiling"
     cachable = False
+    refusing = False
     left: ClassVar[dict[str, int]] = {}  # name of a file → how many more openings bring wrong bytes
 
     def _open(self, path: str, mode: str = "rb", **more: Any) -> Any:
+        if self.refusing:
+            raise OSError(errno.EIO, "503 Service Unavailable", path)
         name = pathlib.Path(path).name
         if mode == "rb" and self.left.get(name, 0) > 0:
             self.left[name] -= 1
             return io.BytesIO(DATA[:-1] if self.left[name] % 2 else b"x" + DATA[1:])
         return super()._open(path, mode, **more)
+
+
+def test_a_store_that_refuses_to_begin_a_file_is_unavailable_and_not_a_missing_file(
+    bare_settings: Settings, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsspec.register_implementation("spoiling", Spoiling, clobber=True)
+    monkeypatch.setattr(Spoiling, "refusing", True)
+    with (
+        contextlib.closing(open_store(bare_settings.replace(store=f"spoiling://{tmp_path}/store"))) as store,
+        pytest.raises(StoreUnavailable, match="503"),
+    ):
+        store.put("state", len(DATA), [DATA])
 
 
 def test_what_comes_altered_or_cut_short_is_read_again_before_it_counts_as_lost(bare_settings: Settings, tmp_path: pathlib.Path) -> None:
