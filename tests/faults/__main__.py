@@ -14,6 +14,7 @@ import contextlib
 import os
 import pathlib
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -82,6 +83,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="rows, with commas between them: R1,R5,fold")
     parser.add_argument("--out", type=pathlib.Path, help="a file for the table")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # brokers and workers are ended all the same
     only = {row for row in options.only.split(",") if row}
     unknown = only - {row for rows in SCENARIOS for row in rows.split()}
     if unknown:

@@ -44,12 +44,13 @@ def install(share: float, log: str) -> None:
 
 
 def spoil(path: str, kind: str) -> None:
+    """Not always at the same place: two flips of one bit would be none."""
     file = pathlib.Path(path)
     data = bytearray(file.read_bytes())
     if kind == "truncated":
         data = data[: len(data) // 2]
     elif data:
-        data[len(data) // 2] ^= 1
+        data[random.SystemRandom().randrange(len(data))] ^= 1 << random.SystemRandom().randrange(8)
     file.write_bytes(data)
 
 
