@@ -54,10 +54,15 @@ test: lint types front
 bench: ready
 	$(BIN)/python -m benchmarks
 
-# The proof of the fold, at length: all histories of up to nine records that count, and a million long ones by chance.
+# The proof of the fold at length (all histories of up to nine records that count, and HISTORIES long ones by chance), then faults on three
+# real brokers and real workers for as long as SOAK_MINUTES says, and a table of what was measured. SEED plays one again, ONLY=R1,R5 a part
+# of the table and no proof, OUT names a file for the table.
 soak: ready
+ifndef ONLY
 	$(BIN)/python -m tests.support.exhaustive --records 9
 	$(BIN)/python -m tests.support.simulator --histories $(or $(HISTORIES),1000000) --processes $(JOBS)
+endif
+	$(BIN)/python -m tests.faults --minutes $(or $(SOAK_MINUTES),30) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) $(if $(OUT),--out $(OUT))
 
 screenshots: ready
 	KAFKA_JUPYTER_PICTURES=1 $(BIN)/python -m pytest tests/browser/test_pictures.py

@@ -18,19 +18,19 @@ from kafka_jupyter.settings import Settings
 
 # Playwright keeps an event loop running in its process until the session ends: what needs a loop of its own comes before the browser.
 # After it come the many short files with which two processes end at the same time.
-ORDER = ("unit", "server", "notebook", "acceptance", "browser", "capture", "kafka")
+ORDER = ("faults", "unit", "server", "notebook", "acceptance", "browser", "capture", "kafka")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whoever asks for a broker is marked `kafka`, so that `-m "not kafka"` runs without one.
 
     With several processes (`make test` has two, each with a Kafka of its own) a file stays together, for what its tests share; so do all
-    tests of the browser, which share the servers.
+    tests of the browser, which share the servers, and of faults, which share three brokers. The faults come first: they are the longest.
     """
     items.sort(key=lambda item: ORDER.index(_room(item)))
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("browser" if _room(item) == "browser" else item.path.stem))
-        if {"kafka", "three_brokers"} & set(getattr(item, "fixturenames", ())):
+        item.add_marker(pytest.mark.xdist_group(_room(item) if _room(item) in ("browser", "faults") else item.path.stem))
+        if {"kafka", "three_brokers", "brokers"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("kafka")
 
 

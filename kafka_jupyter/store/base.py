@@ -18,6 +18,7 @@ from kafka_jupyter.store.cache import Cache, Incoming
 from kafka_jupyter.store.source import Chunks, Progress, Source
 
 SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+READS = 3  # of what comes altered or cut short from a URL
 LEASE_TRIES = 5  # another process may evict a file between its fetch and its lease, but hardly again and again
 
 
@@ -107,14 +108,7 @@ class Store:
             cached = self._cache.get(part.sha256, part.size)
             if cached is not None:
                 return cached
-            with self._cache.incoming() as file:
-                for position, piece in self._pieces(part):
-                    if position + len(piece) > part.size:  # also keeps a foreign chunk number from making a file of petabytes
-                        raise ArtifactAltered(name=label, found="that of more bytes", expected=part.sha256)
-                    file.write(position, piece)
-                    if progress:
-                        progress(file.written, part.size)
-                _verify(label, part, file)
+            with self._read_whole(part, label, progress) as file:
                 return self._cache.keep(file, part.sha256)
 
     def read(self, part: Part, name: str = "") -> bytes:
@@ -128,10 +122,8 @@ class Store:
 
     def verify(self, ref: Ref, name: str = "") -> None:
         """Reads the artifact back from where it lies, past the cache, and hashes it. Raises as `fetch`."""
-        with self._cache.incoming() as file:
-            for position, piece in self._shelf_of(ref).read(ref):
-                file.write(position, piece)
-            _verify(name or describe(ref), ref, file)
+        with self._read_whole(ref, name or describe(ref), None):
+            pass
 
     def lease(self) -> Lease:
         """`with store.lease() as lease: path = lease.fetch(part)`: the files stay in the cache until the end of the block."""
@@ -159,6 +151,30 @@ class Store:
         limit = self._shelf.limit
         if limit is not None and size > limit:
             raise ArtifactTooLarge(name=name, size=_mib(size), limit=_mib(limit), store=self.url)
+
+    @contextlib.contextmanager
+    def _read_whole(self, part: Part, label: str, progress: Progress | None) -> Iterator[Incoming]:
+        """All bytes, hashed. What a URL gives is read again before it is called altered: it may have been spoilt on its way, which
+        Kafka's client finds by itself."""
+        for tries_left in reversed(range(READS if isinstance(part, UrlRef) else 1)):
+            with self._cache.incoming() as file:
+                try:
+                    self._receive(part, label, file, progress)
+                except (ArtifactAltered, ArtifactTruncated):
+                    if tries_left:
+                        continue
+                    raise
+                yield file
+                return
+
+    def _receive(self, part: Part, label: str, file: Incoming, progress: Progress | None) -> None:
+        for position, piece in self._pieces(part):
+            if position + len(piece) > part.size:  # also keeps a foreign chunk number from making a file of petabytes
+                raise ArtifactAltered(name=label, found="that of more bytes", expected=part.sha256)
+            file.write(position, piece)
+            if progress:
+                progress(file.written, part.size)
+        _verify(label, part, file)
 
     def _pieces(self, part: Part) -> Iterator[tuple[int, bytes]]:
         if isinstance(part, InlineText | InlineBytes):

@@ -54,7 +54,7 @@ class UrlShelf:
             if aside != path:
                 self._move(aside, path)
         except BaseException:
-            with contextlib.suppress(KafkaJupyterError), self._named():  # the first error is the one to tell
+            with contextlib.suppress(KafkaJupyterError, FileNotFoundError), self._named():  # the first error is the one to tell
                 self._fs.rm(aside)
             raise
         with self._named():

@@ -47,6 +47,16 @@ class JupyterServer:
         finally:
             connection.close()
 
+    def post(self, path: str) -> tuple[int, Any]:
+        """Status and JSON of a request to the extension, with an empty body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+        try:
+            connection.request("POST", f"/kafka-jupyter/{path}", headers={"Authorization": f"token {TOKEN}"})
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        finally:
+            connection.close()
+
     @contextlib.contextmanager
     def events(self) -> Iterator[list[dict[str, Any]]]:
         """The data of what one stream has brought so far, in order."""

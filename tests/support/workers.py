@@ -48,13 +48,22 @@ class Workers:
         self._settings, self._folder, self._more_env = settings, folder, dict(more_env or {})
         self.all: list[WorkerProcess] = []
 
-    def start(self, name: str = "box", slots: int = 1) -> WorkerProcess:
+    def start(
+        self, name: str = "box", slots: int = 1, module: str = "kafka_jupyter.cli", more_env: Mapping[str, str] | None = None
+    ) -> WorkerProcess:
+        """`module`: what understands the command `worker`. `more_env`: of this worker alone."""
         folder = self._folder / f"{name}-{len(self.all)}"
         folder.mkdir(parents=True)
-        command = [sys.executable, "-m", "kafka_jupyter.cli", "worker", "--name", name, "--slots", str(slots)]
+        command = [sys.executable, "-m", module, "worker", "--name", name, "--slots", str(slots)]
+        env = self.environment(folder) | dict(more_env or {})
         with (folder / "worker.log").open("wb") as log:
             process = subprocess.Popen(
-                command, cwd=folder, env=self.environment(folder), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                command,
+                cwd=folder,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
             )
         self.all.append(WorkerProcess(name, process, folder))
         return self.all[-1]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import io
 import pathlib
 import shutil
+from typing import Any, ClassVar
 
+import fsspec
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
-from kafka_jupyter.errors import ArtifactMissing, SettingsError, StoreUnavailable
+from kafka_jupyter.errors import ArtifactAltered, ArtifactMissing, ArtifactTruncated, SettingsError, StoreUnavailable
 from kafka_jupyter.protocol.parts import KafkaRef, UrlRef
 from kafka_jupyter.settings import Settings
 from kafka_jupyter.store import open_store
@@ -103,3 +108,48 @@ def test_a_reference_of_another_store_names_the_setting(bare_settings: Settings,
 def test_the_kafka_store_without_a_cluster_is_a_settings_error(bare_settings: Settings) -> None:
     with pytest.raises(SettingsError, match="needs a Kafka cluster"):
         open_store(bare_settings)
+
+
+class Spoiling(LocalFileSystem):
+    """Files whose bytes are altered on their way as often as a test says."""
+
+    protocol = "spoiling"
+    cachable = False
+    refusing = False
+    left: ClassVar[dict[str, int]] = {}  # name of a file → how many more openings bring wrong bytes
+
+    def _open(self, path: str, mode: str = "rb", **more: Any) -> Any:
+        if self.refusing:
+            raise OSError(errno.EIO, "503 Service Unavailable", path)
+        name = pathlib.Path(path).name
+        if mode == "rb" and self.left.get(name, 0) > 0:
+            self.left[name] -= 1
+            return io.BytesIO(DATA[:-1] if self.left[name] % 2 else b"x" + DATA[1:])
+        return super()._open(path, mode, **more)
+
+
+def test_a_store_that_refuses_to_begin_a_file_is_unavailable_and_not_a_missing_file(
+    bare_settings: Settings, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsspec.register_implementation("spoiling", Spoiling, clobber=True)
+    monkeypatch.setattr(Spoiling, "refusing", True)
+    with (
+        contextlib.closing(open_store(bare_settings.replace(store=f"spoiling://{tmp_path}/store"))) as store,
+        pytest.raises(StoreUnavailable, match="503"),
+    ):
+        store.put("state", len(DATA), [DATA])
+
+
+def test_what_comes_altered_or_cut_short_is_read_again_before_it_counts_as_lost(bare_settings: Settings, tmp_path: pathlib.Path) -> None:
+    fsspec.register_implementation("spoiling", Spoiling, clobber=True)
+    with contextlib.closing(open_store(bare_settings.replace(store=f"spoiling://{tmp_path}/store"))) as store:
+        ref = store.put("state", len(DATA), [DATA])
+        assert isinstance(ref, UrlRef)
+        name = ref.url.rpartition("/")[2]
+        Spoiling.left[name] = 2
+        store.verify(ref)
+        Spoiling.left[name] = 2
+        assert store.read(ref) == DATA
+        Spoiling.left[name] = 3
+        with pytest.raises((ArtifactAltered, ArtifactTruncated)):
+            store.verify(ref)
