@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
 import shutil
@@ -19,6 +20,7 @@ from kafka_jupyter.worker.site import Site
 # there does not become more than the second figure. A callback may write a thousand files.
 RESULT_INLINE = 8 << 10
 RESULTS_INLINE = 64 << 10
+PUTS = 3  # of what does not come back as it was sent
 _READ = 1 << 20
 
 
@@ -143,8 +145,17 @@ def _stored(site: Site, name: str, file: pathlib.Path, inline: int) -> Part:
     size = file.stat().st_size
     if size <= inline:
         return InlineBytes(file.read_bytes())
-    ref = site.store.put(name, size, _chunks(file), limited=False)
-    site.store.verify(ref, name)
+    for tries_left in reversed(range(PUTS)):
+        ref = site.store.put(name, size, _chunks(file), limited=False)
+        try:
+            site.store.verify(ref, name)
+        except (errors.ArtifactAltered, errors.ArtifactTruncated):  # spoilt on its way: what was trained lies here and is whole
+            with contextlib.suppress(errors.StoreError, errors.BrokerError):
+                site.store.rm(ref)
+            if not tries_left:
+                raise
+        else:
+            break
     return ref
 
 
