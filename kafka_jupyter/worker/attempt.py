@@ -54,7 +54,7 @@ class Attempt:
         self.run_id, self.n, self.nonce = state.run_id, state.last_n + 1, ids.new_nonce()
         self.phase = Phase.CLAIMING
         self._site, self._place, self._task = site, state.task, task
-        self._reporter = Reporter(site.log, self.run_id, self.n, site.worker_id, self.nonce, site.post)
+        self._reporter = Reporter(site.log, self.run_id, self.n, site.worker_id, self.nonce, site.post, site.slots)
         self._prepared: Prepared | None = None
         self._child: Child | None = None
         self._done: frames.Done | None = None

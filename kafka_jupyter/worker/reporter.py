@@ -17,6 +17,7 @@ from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.protocol.rows import LINE_LIMIT, BatchProgress, EpochEnded, LogLine, Metrics, Row, RowBatch
 
 BUFFER_LIMIT = 16 << 20  # bytes of waiting rows an attempt, roughly; beyond it running numbers and log lines are thinned
+WORKER_LIMIT = 48 << 20  # … of all attempts of a worker together
 BATCH_LIMIT = 256 << 10  # bytes of one record, roughly; less where the broker takes less
 RETRY_S = 0.5
 _ROW_BYTES = 160  # of a row without its text
@@ -26,8 +27,12 @@ _CUT = " … (cut: Kafka takes smaller records)"
 class Reporter:
     """Used by the supervisor's loop only. `post(callable)` runs something on that loop: delivery reports come from elsewhere."""
 
-    def __init__(self, log: Log, run_id: str, n: int, worker: str, nonce: str, post: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(
+        self, log: Log, run_id: str, n: int, worker: str, nonce: str, post: Callable[[Callable[[], None]], None], slots: int = 1
+    ) -> None:
+        """`slots`: how many attempts the worker may have at a time."""
         self._log, self._post = log, post
+        self._limit = min(BUFFER_LIMIT, WORKER_LIMIT // slots)
         self._attempt = (run_id, n, worker, nonce)
         self._seq = 0
         self._waiting: collections.deque[Row] = collections.deque()
@@ -39,6 +44,11 @@ class Reporter:
         self.last_offset: int | None = None
         self.thinned = 0
         self.place = (0, 0)  # (epoch, step) of the latest row
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Of the rows that are not on their way yet, roughly."""
+        return self._bytes
 
     @property
     def empty(self) -> bool:
@@ -123,7 +133,7 @@ class Reporter:
     def _add(self, row: Row) -> None:
         self._waiting.append(row)
         self._bytes += _size(row)
-        if self._bytes > BUFFER_LIMIT:
+        if self._bytes > self._limit:
             self._thin()
         self.flush(time.monotonic())
 
@@ -135,7 +145,7 @@ class Reporter:
             self._waiting = collections.deque(row for row in self._waiting if row.seq not in gone)
             self._bytes = sum(map(_size, self._waiting))
             self.thinned += len(gone)
-            if self._bytes <= BUFFER_LIMIT:
+            if self._bytes <= self._limit:
                 return
 
 

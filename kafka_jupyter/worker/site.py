@@ -24,6 +24,7 @@ class Site:
     settings: Settings
     worker_id: str
     host: str
+    slots: int
     folder: pathlib.Path  # the attempts' own folders lie below it
     log: Log
     follower: Follower

@@ -101,8 +101,8 @@ class Supervisor:
             closing.callback(pool.shutdown, wait=True, cancel_futures=True)
             follower = Follower(log, rows=False)
             self._site = Site(
-                self.settings, self.worker_id, self.host, Path(folder), log, follower, store, Outbox(log), children, prober, pool,
-                self._queue.put,
+                self.settings, self.worker_id, self.host, self._slots, Path(folder), log, follower, store, Outbox(log),
+                children, prober, pool, self._queue.put,
             )  # fmt: skip
             self._reaper = Reaper(log, follower, self.worker_id, self.settings.lease_ttl_s)
             closing.callback(self._reaper.close)
