@@ -38,7 +38,7 @@ class Checkpoints:
         self._told: control.Checkpointed | None = None  # not read back yet
         self._kept: dict[str, Part] = {}  # files that are stored already, by their local copy
         self._deleted: set[Ref] = set()
-        self._closed = False
+        self._closed = self._complained = False
 
     @property
     def idle(self) -> bool:
@@ -76,7 +76,7 @@ class Checkpoints:
     def on_state(self, state: RunState) -> None:
         """What the log says of our run, whose open attempt is ours."""
         if self._told is not None and self._told in state.checkpoints:
-            self._told = None
+            self._told, self._complained = None, False
             self._dispose(state)
             self._next()
 
@@ -134,7 +134,9 @@ class Checkpoints:
 
     def _give_up(self, what: frames.Saved | control.Checkpointed, error: Exception) -> None:
         logger.warning("no checkpoint of %s at epoch %d, step %d: %s", self._own["run_id"], what.epoch, what.step, error)
-        self._reporter.line(f"The checkpoint of epoch {what.epoch}, step {what.step} was not kept: {error}", "stderr")
+        if not self._complained:  # one line, not one a second
+            self._complained = True
+            self._reporter.line(f"The checkpoint of epoch {what.epoch}, step {what.step} was not kept: {error}", "stderr")
 
     def _drop(self, frame: frames.Saved) -> None:
         """Its local files are not needed any more: they are stored, or a newer checkpoint takes its place."""

@@ -11,10 +11,23 @@ import pytest
 from kafka_jupyter.brokers import local
 from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.log import Log
+from kafka_jupyter.client import Client
 from kafka_jupyter.protocol import ids
 from kafka_jupyter.settings import Settings
 from tests.support.scene import LEASE_TTL_S, Scene
 from tests.support.workers import workers
+
+
+@pytest.fixture
+def log(settings: Settings) -> Iterator[Log]:
+    with contextlib.closing(Log.open(Cluster(settings), create=True)) as made:
+        yield made
+
+
+@pytest.fixture
+def client(settings: Settings, log: Log) -> Iterator[Client]:  # its topics must be there
+    with contextlib.closing(Client(settings)) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

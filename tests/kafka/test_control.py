@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import kafka_jupyter
 from kafka_jupyter import errors
-from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.client import Client, TrainingRun, retry
 from kafka_jupyter.protocol import control, ids, topics
@@ -23,19 +20,6 @@ from tests.support.playing import Player
 from tests.support.playing import task as made
 from tests.support.training import digits, mlp
 from tests.support.waiting import wait_until
-
-
-@pytest.fixture
-def log(settings: Settings) -> Iterator[Log]:
-    with contextlib.closing(Log.open(Cluster(settings), create=True)) as made:
-        yield made
-
-
-@pytest.fixture
-def client(settings: Settings, log: Log) -> Iterator[Client]:
-    client = Client(settings)
-    yield client
-    client.close()
 
 
 def attached(client: Client, player: Player) -> TrainingRun:

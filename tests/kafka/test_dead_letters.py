@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import pathlib
 import sys
-from collections.abc import Iterator
 
 import msgspec
 import pytest
 
 from kafka_jupyter import errors
-from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.client import Client, redrive
 from kafka_jupyter.protocol import codec, control, ids, topics
@@ -23,19 +20,6 @@ from kafka_jupyter.settings import Settings
 from tests.support.cli import cli
 from tests.support.playing import Player, task
 from tests.support.waiting import wait_until
-
-
-@pytest.fixture
-def log(settings: Settings) -> Iterator[Log]:
-    with contextlib.closing(Log.open(Cluster(settings), create=True)) as made:
-        yield made
-
-
-@pytest.fixture
-def client(settings: Settings, log: Log) -> Iterator[Client]:
-    client = Client(settings)
-    yield client
-    client.close()
 
 
 def bury(log: Log, letter: DeadLetter) -> None:
