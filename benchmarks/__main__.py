@@ -7,12 +7,13 @@ import dataclasses
 import os
 import pathlib
 
-from benchmarks import bench, lag, report, small, startup, store, submit, train
+from benchmarks import bench, checkpoint, lag, report, small, startup, store, submit, train
 
 CHAPTERS = {
     "startup": startup.measure,
     "submit": submit.measure,
     "train": train.measure,
+    "checkpoint": checkpoint.measure,
     "lag": lag.measure,
     "small": small.measure,
     "store": store.measure,
