@@ -77,7 +77,7 @@ class Run:
             return self._request(entry)
         if kind == "expired":
             return self._expired(entry)
-        if kind == "toold":
+        if kind == "tooold":
             return self._too_old(entry)
         return kind != "dead" and self._by_winner(entry)
 

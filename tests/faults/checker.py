@@ -1,8 +1,8 @@
 """Judges raw logs: what must hold of a run whatever was killed, cut, frozen or sent twice.
 
 I1 every acked Task has exactly one accepted end. I2 at most one attempt is valid at any log position, and nobody speaks as an attempt
-that it has not won. I3 the accepted history has no gap and no double (epoch, step, name). I4 every artifact that an accepted record
-names is there with its sha256. I5 no accepted record of an attempt stands after its Expired.
+that it has not won. I3 the accepted history has no gap and no double (epoch, step, name). I4 every artifact of a result and of a
+checkpoint that is kept is there with its sha256. I5 no accepted record of an attempt stands after its Expired.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.faults.acceptance import Entry, Run, judge
 from tests.faults.rawlog import RunLog, Topics, is_whole
 
 Place = tuple[int, int]
-FINAL = ("succeeded", "cancelled", "toold")
+FINAL = ("succeeded", "cancelled", "tooold")
 
 
 @dataclasses.dataclass
@@ -131,18 +131,30 @@ def i4(log: RunLog, run: Run, topics: Topics) -> Iterator[str]:
 
 
 def named_parts(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What must be there: the parts of the result; without one, the last accepted checkpoint. Superseded ones may be deleted."""
-    checkpoints = [entry for entry in run.accepted if entry.type == "checkpointed"]
+    """What must be there: the parts of the result, and those of every checkpoint that is kept. Superseded ones may be deleted."""
+    entries = kept(run)
     if run.end is not None and run.end.type == "succeeded":
-        last = run.end
-    elif checkpoints:
-        last = checkpoints[-1]
-    else:
-        return
-    files = last.record.get("files", {})
+        entries.append(run.end)
+    for entry in entries:
+        for name, part in parts_of(entry.record):
+            yield f"{name} of {entry.type} at {entry.offset}", part
+
+
+def kept(run: Run) -> list[Entry]:
+    """The last two accepted checkpoints, and the best: by their `value`, the first of equals; one of another metric does not compete."""
+    checkpoints = [entry for entry in run.accepted if entry.type == "checkpointed"]
+    best: Entry | None = None
+    for entry in checkpoints:
+        if entry.record.get("value") is not None and (best is None or _better(entry.record, best.record)):
+            best = entry
+    last = checkpoints[-2:]
+    return last if best is None or best in last else [best, *last]
+
+
+def parts_of(record: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    files = record.get("files", {})
     pairs = files.items() if isinstance(files, dict) else [(file["path"], file["part"]) for file in files]
-    for name, part in (*last.record.get("parts", {}).items(), *pairs):
-        yield f"{name} of {last.type} at {last.offset}", part
+    return [*record.get("parts", {}).items(), *pairs]
 
 
 def i5(log: RunLog, run: Run) -> Iterator[str]:
@@ -152,6 +164,13 @@ def i5(log: RunLog, run: Run) -> Iterator[str]:
             expired.add(entry.record["n"])
         elif entry.record.get("n") in expired:
             yield f"I5: {entry.type} of attempt {entry.record['n']} at {entry.offset} counts, after its Expired"
+
+
+def _better(record: dict[str, Any], best: dict[str, Any]) -> bool:
+    if record.get("metric", "") != best.get("metric", ""):
+        return False
+    grows = record.get("mode", "min") == "max"
+    return bool(record["value"] > best["value"] if grows else record["value"] < best["value"])
 
 
 def _is_final(record: dict[str, Any]) -> bool:

@@ -36,7 +36,7 @@ FIELDS: dict[str, dict[str, type]] = {
     "succeeded": _ATTEMPT,
     "cancelled": _ATTEMPT,
     "expired": {"n": int, "after": int},
-    "toold": {},
+    "tooold": {},
     "dead": {},
     "stop": _REQUEST,
     "cancel": _REQUEST,

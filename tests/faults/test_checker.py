@@ -161,12 +161,33 @@ def test_i4_an_artifact_that_is_not_what_its_record_says_is_found(chunks: dict[s
     assert wrong(found) == ["I4"]
 
 
-def test_i4_a_checkpoint_from_which_a_run_would_go_on_must_be_there() -> None:
-    lost = record("checkpointed", epoch=1, step=0, parts={"state": PART | {"upload": "gone"}})
-    kept = record("checkpointed", epoch=2, step=0, parts={"state": PART})
-    end = record("failed", retryable=False, reason="exception")
-    assert wrong(topics(*GOOD[:4], lost, end)) == ["I4"]
-    assert wrong(topics(*GOOD[:4], lost, kept, end)) == []  # what is superseded may be deleted
+def checkpoint(epoch: int, upload: str = "u", value: float | None = None, **fields: Any) -> dict[str, Any]:
+    score = {} if value is None else {"metric": "loss", "value": value}
+    return record("checkpointed", epoch=epoch, step=0, parts={"state": PART | {"upload": upload}}, **score, **fields)
+
+
+FAILED = record("failed", retryable=False, reason="exception")
+
+
+def test_i4_the_last_two_checkpoints_must_be_there_whatever_the_end() -> None:
+    assert wrong(topics(*GOOD[:4], checkpoint(1), checkpoint(2, "gone"), FAILED)) == ["I4"]
+    assert wrong(topics(*GOOD[:4], checkpoint(1, "gone"), checkpoint(2), FAILED)) == ["I4"]
+    assert wrong(topics(*GOOD[:4], checkpoint(1, "gone"), checkpoint(2), *GOOD[4:])) == ["I4"]
+    assert wrong(topics(*GOOD[:4], checkpoint(1, "gone"), checkpoint(2), checkpoint(3), FAILED)) == []  # what is superseded may be deleted
+
+
+def test_i4_the_best_checkpoint_must_be_there_too() -> None:
+    later = (checkpoint(2, value=0.4), checkpoint(3), checkpoint(4, value=0.2), FAILED)
+    assert wrong(topics(*GOOD[:4], checkpoint(1, "gone", 0.1), *later)) == ["I4"]
+    assert wrong(topics(*GOOD[:4], checkpoint(1, "gone", 0.5), *later)) == []
+    assert wrong(topics(*GOOD[:4], checkpoint(1, "gone", 0.5, mode="max"), *later)) == []  # how it is compared says the later one
+    upwards = [checkpoint(epoch, upload, value, mode="max") for epoch, upload, value in ((1, "gone", 0.5), (2, "u", 0.4), (3, "u", 0.2))]
+    assert wrong(topics(*GOOD[:4], *upwards, checkpoint(4), FAILED)) == ["I4"]
+
+
+def test_i4_the_files_of_a_checkpoint_must_be_there() -> None:
+    assert wrong(topics(*GOOD[:4], checkpoint(1, files={"callback-0/log.csv": PART | {"upload": "gone"}}), FAILED)) == ["I4"]
+    assert wrong(topics(*GOOD[:4], checkpoint(1, files={"callback-0/log.csv": PART}), FAILED)) == []
 
 
 def test_i5_a_record_that_counts_after_its_expired_is_found() -> None:
