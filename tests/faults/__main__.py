@@ -24,13 +24,16 @@ from collections.abc import Callable, Iterator
 from tests.faults.broker_kills import broker_kills
 from tests.faults.brokers import Brokers, three_brokers_with_gates
 from tests.faults.cancels import cancels
+from tests.faults.crashes import careful_workers, crashes, hangs, tidy
 from tests.faults.figures import Budget, Figure, table
 from tests.faults.junk import WHOLE, junk
 from tests.faults.line import line
 from tests.faults.poison import poison
 from tests.faults.store_faults import store_faults
-from tests.faults.storm import storm
+from tests.faults.storm import storms
 from tests.faults.takeovers import kills, two_workers, zombies
+from tests.faults.twins import WHOLE as TRIALS
+from tests.faults.twins import twins
 from tests.support import simulator
 
 Scenario = Callable[[Brokers, pathlib.Path, int, float], list[Figure]]
@@ -49,6 +52,13 @@ def _of(play: Callable[..., list[Figure]], count: int) -> Scenario:
     return lambda brokers, folder, seed, seconds: play(brokers, folder, seed, Budget(count, seconds, count))
 
 
+def _careful(brokers: Brokers, folder: pathlib.Path, seed: int, seconds: float) -> list[Figure]:
+    with careful_workers(brokers, folder, seed) as stage:
+        found = tidy(stage, seed, Budget(200, seconds / 4))
+        found += hangs(stage, seed, Budget(20, seconds / 4))
+        return found + crashes(stage, seed, Budget(100, seconds / 2))
+
+
 def _fold(brokers: Brokers, folder: pathlib.Path, seed: int, seconds: float) -> list[Figure]:
     """The simulator of the fold: no Kafka, many histories."""
     begin_s, first, total = time.monotonic(), seed % 1000 * 1_000_000, 0
@@ -61,9 +71,11 @@ def _fold(brokers: Brokers, folder: pathlib.Path, seed: int, seconds: float) -> 
 
 # Rows → (scenario, its share of the time)
 SCENARIOS: dict[str, tuple[Scenario, float]] = {
-    "R1 R2": (_of(storm, 1000), 5),
+    "R1 R2 R16": (_of(storms, 1000), 6),
     "R3": (_takeovers(zombies, 250), 5),
     "R5": (_takeovers(kills, 200), 3),
+    "R6 disk stall": (_careful, 3),
+    "R7": (_of(twins, TRIALS), 10),
     "R9": (_of(broker_kills, ENDLESS), 4),
     "R10": (_of(poison, 130), 4),
     "R12": (_of(store_faults, 500), 3),
@@ -72,8 +84,6 @@ SCENARIOS: dict[str, tuple[Scenario, float]] = {
     "junk": (_of(junk, 10 * WHOLE), 1),
     "fold": (_fold, 3),
 }
-# Filled where checkpoints are: R6 epochs repeated, R7 the same weights after a kill; a stall, a pause.
-OPEN = ("R6", "R7")
 
 
 def main() -> int:
@@ -92,8 +102,6 @@ def main() -> int:
     began = time.strftime("%Y-%m-%d %H:%M:%S")
     figures = list(_played(chosen, options.minutes * 60, options.seed))
     text = f"Soak of {options.minutes:g} minutes from {began}, seed {options.seed}, {os.cpu_count()} cores\n\n{table(figures)}\n"
-    if not only:
-        text += f"\nNot measured in this version: {', '.join(OPEN)} (there are no checkpoints yet).\n"
     print(text)
     if options.out:
         options.out.write_text(text)

@@ -1,11 +1,13 @@
 """A file system that fails like a store on the other side of a bad network: at the very edge, below fsspec.
 
 What is written is refused (a 5xx, a full disk), cut short, or has a byte flipped, and the writer is told that all is well; what is
-read fails, ends too early, or has a byte flipped. Each fault is one line in a log, so that a test can count them.
+read fails, ends too early, or has a byte flipped. Each fault is one line in a log, so that a test can count them. It is a bad network
+and not a dead one: after something was spoilt, the next accesses spoil nothing, so that who tries again comes through.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import pathlib
@@ -17,19 +19,27 @@ from fsspec.implementations.local import LocalFileSystem
 
 WRITING = ("503", "full", "truncated", "flipped")
 READING = ("503", "truncated", "flipped")
+CALM = 6  # accesses that spoil nothing after one that did: a reading, and a write and a reading again, of two files side by side
 
 
 def install(share: float, log: str) -> None:
     """From now on `file:` URLs of this process meet a fault with this probability, on each write of a file and each opening."""
+
+    calm = _Calm()
 
     class FaultyFiles(LocalFileSystem):  # type: ignore[misc]
         cachable = False
 
         def _open(self, path: str, mode: str = "rb", **more: Any) -> Any:
             chance = random.SystemRandom()
-            if chance.random() >= share or ("/runs/" not in path + "/" and "/incoming/" not in path):
+            if "/runs/" not in path + "/" and "/incoming/" not in path:
                 return super()._open(path, mode, **more)
-            kind = chance.choice(READING if "r" in mode else WRITING)
+            kinds = (READING if "r" in mode else WRITING)[: 1 if calm.passes() else None]
+            if chance.random() >= share:
+                return super()._open(path, mode, **more)
+            kind = chance.choice(kinds)
+            if kind not in ("503", "full"):
+                calm.left = CALM
             _note(log, f"{mode} {kind} {path}")
             if kind == "503":
                 raise OSError(errno.EIO, "503 Service Unavailable", path)
@@ -41,6 +51,15 @@ def install(share: float, log: str) -> None:
 
     fsspec.register_implementation("file", FaultyFiles, clobber=True)
     fsspec.register_implementation("local", FaultyFiles, clobber=True)
+
+
+@dataclasses.dataclass
+class _Calm:
+    left: int = 0
+
+    def passes(self) -> bool:
+        before, self.left = self.left, max(0, self.left - 1)
+        return before > 0
 
 
 def spoil(path: str, kind: str) -> None:

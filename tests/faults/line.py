@@ -52,7 +52,7 @@ def _one(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budget, prot
         stage.until(lambda: all(map(stage.ended, short)), "short runs wait behind the long one", 120.0)
         stage.client.attach(long).stop()
         verdict = stage.judge()
-        results = {name: (verdict.runs[run_id].state, _weights(verdict, run_id)) for run_id, name in short.items()}
+        results = {name: (verdict.runs[run_id].state, weights(verdict, run_id)) for run_id, name in short.items()}
         return Line(waits(verdict, list(short)), results)
 
 
@@ -69,7 +69,7 @@ def waits(verdict: Verdict, short: list[str]) -> list[float]:
     return found
 
 
-def _weights(verdict: Verdict, run_id: str) -> str:
+def weights(verdict: Verdict, run_id: str) -> str:
     """What stands in the result, as text: small results are in the record itself."""
     end = verdict.runs[run_id].end
     assert end is not None

@@ -7,6 +7,7 @@ import os
 import pathlib
 import signal
 import socket
+import threading
 from typing import Any
 
 from kafka_jupyter.protocol import codec
@@ -32,6 +33,8 @@ class _Poisoned(child._Child):
             case "kills-its-worker":
                 stat = pathlib.Path(f"/proc/{os.getppid()}/stat").read_text()  # of the forkserver, a child of the supervisor
                 os.kill(int(stat.rpartition(")")[2].split()[1]), signal.SIGKILL)
+            case "endless-step":
+                threading.Event().wait()
             case "silent-exit":
                 os._exit(3)
         return super()._train(job, *more)

@@ -159,13 +159,17 @@ class Stage:
         deadline = time.monotonic() + end_s
         while set(self.open_runs()) - waived and time.monotonic() < deadline:
             self.follower.wait(lambda: not set(self.open_runs()) - waived, 1.0)
-        verdict = checker.check(rawlog.read(self.brokers.servers, self.settings.topic_prefix), unfinished=waived)
+        verdict = self.look(waived)
         missing = [f"{run_id}: its acked Task is not in the log" for run_id in self.run_ids if run_id not in verdict.runs]
         wrong = [*missing, *verdict.wrong, *self._differences(verdict)]
         self.note(f"{len(verdict.runs)} runs: {dict(verdict.states())}, {verdict.rejected} records that did not count")
         if wrong:
             raise AssertionError("\n".join([*wrong[:20], *(_records(verdict, wrong)), self.told()]))
         return verdict
+
+    def look(self, unfinished: frozenset[str] = frozenset()) -> Verdict:
+        """What the raw topics say now."""
+        return checker.check(rawlog.read(self.brokers.servers, self.settings.topic_prefix), unfinished=unfinished)
 
     def _differences(self, verdict: Verdict) -> list[str]:
         """Where the product's fold, in a process that saw it all and in one that begins with the snapshots, differs from the checker."""
@@ -198,8 +202,8 @@ def _records(verdict: Verdict, wrong: list[str]) -> list[str]:
 class Tiny:
     """Tiny runs of one kind, each a task of its own: built once, because Keras is slow to build."""
 
-    def __init__(self, name: str = "tiny", rows: int = 64, epochs: int = 1, units: int = 8) -> None:
-        self._task = task_of(mlp(units), name, rows, epochs)
+    def __init__(self, name: str = "tiny", rows: int = 64, epochs: int = 1, units: int = 8, **fit: Any) -> None:
+        self._task = task_of(mlp(units), name, rows, epochs, **fit)
 
     def one(self, **changes: Any) -> Task:
         name = changes.get("name", self._task.name)

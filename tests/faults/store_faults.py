@@ -33,8 +33,12 @@ def store_faults(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budg
         corrupt = sum("I4" in what for what in verdict.wrong)
         kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(_kinds(log).items()))
         count = f"{_lines(log)} of {budget.whole or budget.count} faults ({kinds}), {len(verdict.runs)} runs: {dict(states)}"
-        what = "SUCCEEDED runs with a missing or corrupt artifact"
-        return [Figure("R12", what, "0", str(corrupt), count, corrupt == 0 and states["SUCCEEDED"] > 0)]
+        ended = states["SUCCEEDED"]
+        others = len(verdict.runs) - ended
+        return [
+            Figure("R12", "SUCCEEDED runs with a missing or corrupt artifact", "0", str(corrupt), count, corrupt == 0 and ended > 0),
+            Figure("R12", "runs that a store cost which spoils, refuses or is full now and then", "0", str(others), count, others == 0),
+        ]
 
 
 def _lines(log: pathlib.Path) -> int:

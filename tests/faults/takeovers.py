@@ -39,13 +39,13 @@ class Strikes:
 
 
 @contextlib.contextmanager
-def two_workers(brokers: Brokers, folder: pathlib.Path, seed: int) -> Iterator[Stage]:
+def two_workers(brokers: Brokers, folder: pathlib.Path, seed: int, name: str = "over", **env: str) -> Iterator[Stage]:
     """Each with a way of its own to Kafka, and a store that is reached without it."""
     store = folder / "store"
     store.mkdir(parents=True)
     posts = [Post(slots=SLOTS, servers=brokers.gates[i].servers) for i in range(2)]
-    env = {"KAFKA_JUPYTER_STORE": store.as_uri()}
-    with contextlib.closing(Stage("over", brokers, folder, posts, seed, env, store=store.as_uri())) as stage:
+    env = {"KAFKA_JUPYTER_STORE": store.as_uri()} | env
+    with contextlib.closing(Stage(name, brokers, folder, posts, seed, env, store=store.as_uri())) as stage:
         stage.workers_there()
         yield stage
 

@@ -1,0 +1,171 @@
+"""R6: what a crash costs where a checkpoint is written at the end of every epoch; what it leaves in the store; and hangs, which end.
+
+The store is Kafka itself, as it is where nothing else is set.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import random
+import signal
+from collections.abc import Iterator
+
+from tests.faults.acceptance import Span
+from tests.faults.brokers import Brokers
+from tests.faults.checker import Verdict
+from tests.faults.crew import Post, alive
+from tests.faults.figures import Budget, Figure, percentile
+from tests.faults.stage import Stage, Tiny
+from tests.faults.uploads import Shelf, shelf
+
+ENDLESS = 100_000
+RUNS = 4
+KILLS = 3  # of the same runs
+STALL_S = 3.0
+HUNG_S = STALL_S + 5.0
+KEPT = 3
+EVERY_EPOCH = {
+    "KAFKA_JUPYTER_CHECKPOINT_GAP_S": "0",
+    "KAFKA_JUPYTER_CHECKPOINT_SHARE": "1",
+    "KAFKA_JUPYTER_STALL_TIMEOUT_S": f"{STALL_S:g}",
+}
+
+
+@contextlib.contextmanager
+def careful_workers(brokers: Brokers, folder: pathlib.Path, seed: int) -> Iterator[Stage]:
+    """Two that write a checkpoint at the end of every epoch, and end what makes no step for three seconds."""
+    posts = [Post(slots=RUNS, module="tests.faults.worker")] * 2
+    with contextlib.closing(Stage("careful", brokers, folder, posts, seed, EVERY_EPOCH)) as stage:
+        stage.workers_there()
+        yield stage
+
+
+def tidy(stage: Stage, seed: int, budget: Budget) -> list[Figure]:
+    """A run of `budget.count` checkpoints."""
+    before = _all(shelf(stage.look()))
+    run_id = stage.submit(Tiny("many", rows=800, epochs=budget.count + 1, batch_size=8).one(seed=seed))
+    stage.until(lambda: stage.ended(run_id), f"{run_id} does not end", budget.seconds + 120.0)
+    stage.until(lambda: _others(shelf(stage.look()), before) == 0, "what is superseded is not deleted", 20.0)
+    verdict = stage.judge()
+    run = verdict.runs[run_id]
+    accepted = sum(entry.type == "checkpointed" for entry in run.accepted)
+    left = len(_all(shelf(verdict)) - before) - 1  # the result
+    count = f"{accepted} checkpoints of {budget.count}, {len(run.spans)} attempts"
+    enough = accepted > budget.count / 2  # a store that is slower than the epochs gets the newest
+    what = f"checkpoints left in the store by a run of {budget.count}"
+    return [Figure("disk", what, f"≤ {KEPT}", str(left), count, 0 < left <= KEPT and enough)]
+
+
+def _all(found: Shelf) -> set[str]:
+    return found.kept | found.superseded | found.orphans
+
+
+def _others(found: Shelf, before: set[str]) -> int:
+    return len((found.superseded | found.orphans) - before)
+
+
+def crashes(stage: Stage, seed: int, budget: Budget) -> list[Figure]:
+    """kill -9, now of one worker, now of the other, at any moment of an epoch."""
+    chance, begin_s = random.Random(seed), stage.clock.now_s
+    slow = Tiny("slow", rows=1700, epochs=ENDLESS, batch_size=8)
+    killed: set[tuple[str, int]] = set()
+    rounds = 0
+    while len(killed) < budget.count and (not rounds or stage.clock.now_s - begin_s < budget.seconds):
+        rounds += 1
+        runs = [stage.submit(slow.one()) for _ in range(RUNS)]
+        for _ in range(KILLS):
+            killed |= _killed(stage, runs, chance.uniform(0.0, 2.0))
+            if len(killed) >= budget.count:
+                break
+        for run_id in runs:
+            stage.client.attach(run_id).stop()
+        stage.until(lambda ids=runs: all(map(stage.ended, ids)), f"{runs} do not stop", 60.0)  # type: ignore[misc]
+    verdict = stage.judge()
+    repeated = [_repeated(verdict, run_id, n) for run_id, n in killed]
+    told = f"{max(repeated)} (mean {sum(repeated) / len(repeated):.2f})"
+    found = shelf(verdict)
+    left = f"{len(found.orphans)} named by nobody, {len(found.superseded)} superseded"
+    count = f"{len(killed)} attempts killed"
+    return [
+        Figure("R6", "ended epochs repeated after a crash, a checkpoint an epoch, max", "≤ 1", told, count, max(repeated) <= 1),
+        Figure("disk", "left by kills besides what is kept", "shown only", left, f"{count}, {len(found.kept)} kept", True),
+    ]
+
+
+def _killed(stage: Stage, runs: list[str], after_s: float) -> set[tuple[str, int]]:
+    """Kills the worker with the most of them; the attempts it had."""
+    stage.workers_there()
+    attempts = {run_id: stage.state(run_id).last_n for run_id in runs if stage.state(run_id) is not None}  # type: ignore[union-attr]
+    for run_id in runs:
+        stage.running(run_id, attempts.get(run_id) or 1)
+    stage.clock.wait_for(stage.clock.now_s + after_s)
+    where = {run_id: stage.post_of(run_id) for run_id in runs}
+    post = max((p for p in where.values() if p is not None), key=list(where.values()).count)
+    victims = {(run_id, stage.running(run_id).last_n) for run_id in runs if where[run_id] == post}
+    stage.note(f"kill w{post} with {victims}")
+    stage.crew.kill(post)
+    for run_id, n in victims:
+        stage.running(run_id, n + 1)
+    return victims
+
+
+def _repeated(verdict: Verdict, run_id: str, n: int) -> int:
+    """Epochs that this attempt had ended, by the log, and that the next one trained again."""
+    spans = [span for span in verdict.runs[run_id].spans if span.started is not None]
+    index = next(i for i, span in enumerate(spans) if span.n == n)
+    begins = _epoch(spans[index + 1])
+    batches = [batch for _, batch in verdict.logs[run_id].rows if spans[index].is_of(batch)]
+    ended = {row["epoch"] for batch in batches for row in batch["rows"] if row["type"] == "epoch"}
+    return sum(epoch >= begins for epoch in ended)
+
+
+def _epoch(span: Span) -> int:
+    assert span.started is not None
+    return int(span.started.record.get("epoch", 0))
+
+
+def hangs(stage: Stage, seed: int, budget: Budget) -> list[Figure]:
+    """A child that is stopped is ended and its run goes on elsewhere; a training that hangs in every attempt is DEAD and says so."""
+    begin_s, tiny = stage.clock.now_s, Tiny("hangs", rows=800, epochs=ENDLESS, batch_size=8)
+    endless = stage.submit(Tiny("endless").one(labels={"poison": "endless-step"}))
+    stopped: list[str] = []
+    took_s: list[float] = []
+    while len(stopped) < budget.count and (not stopped or stage.clock.now_s - begin_s < budget.seconds):
+        runs = [stage.submit(tiny.one()) for _ in range(2)]
+        for run_id in runs:
+            stage.running(run_id)
+            pid, at_s = stage.child_of(run_id), stage.clock.now_s
+            stage.note(f"SIGSTOP to the child of {run_id}")
+            os.kill(pid, signal.SIGSTOP)
+            stage.until(lambda pid=pid: not alive(pid), f"the child of {run_id} hangs on", 30.0)  # type: ignore[misc]
+            took_s.append(stage.clock.now_s - at_s)
+            stage.running(run_id, attempt=2)
+            stage.client.attach(run_id).stop()
+        stage.until(lambda ids=runs: all(map(stage.ended, ids)), f"{runs} do not stop", 60.0)  # type: ignore[misc]
+        stopped += runs
+    verdict = stage.judge()
+    wrong = [what for run_id in stopped for what in _not(verdict, run_id, "SUCCEEDED", 1)] + _not(verdict, endless, "DEAD", 3)
+    if "no step" not in str(stage.client.attach(endless).card()["error"]):
+        wrong.append(f"{endless} does not say why")
+    count = f"{len(stopped)} children stopped, 1 training whose first step never ends"
+    longest = percentile(took_s, 1.0)
+    return [
+        Figure("stall", "hangs that ended otherwise than they must", "0", "; ".join(wrong[:3]) or "0", count, not wrong),
+        Figure(
+            "stall",
+            f"a child that makes no step for {STALL_S:g} s is dead, max",
+            f"≤ {HUNG_S:g} s",
+            f"{longest:.2f} s",
+            count,
+            longest <= HUNG_S,
+        ),
+    ]
+
+
+def _not(verdict: Verdict, run_id: str, state: str, stalls: int) -> list[str]:
+    run = verdict.runs[run_id]
+    failures = [entry.record["reason"] for entry in run.accepted if entry.type == "failed"]
+    right = (run.state, failures) == (state, ["stall"] * stalls)
+    return [] if right else [f"{run_id} is {run.state} after the failures {failures}"]
