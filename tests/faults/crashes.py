@@ -17,7 +17,7 @@ from tests.faults.brokers import Brokers
 from tests.faults.checker import Verdict
 from tests.faults.crew import Post, alive
 from tests.faults.figures import Budget, Figure, percentile
-from tests.faults.stage import Stage, Tiny
+from tests.faults.stage import READY_S, Stage, Tiny
 from tests.faults.uploads import Shelf, shelf
 
 ENDLESS = 100_000
@@ -97,18 +97,32 @@ def crashes(stage: Stage, seed: int, budget: Budget) -> list[Figure]:
 def _killed(stage: Stage, runs: list[str], after_s: float) -> set[tuple[str, int]]:
     """Kills the worker with the most of them; the attempts it had."""
     stage.workers_there()
-    attempts = {run_id: stage.state(run_id).last_n for run_id in runs if stage.state(run_id) is not None}  # type: ignore[union-attr]
     for run_id in runs:
-        stage.running(run_id, attempts.get(run_id) or 1)
+        _behind(stage, run_id, 0)
     stage.clock.wait_for(stage.clock.now_s + after_s)
     where = {run_id: stage.post_of(run_id) for run_id in runs}
     post = max((p for p in where.values() if p is not None), key=list(where.values()).count)
-    victims = {(run_id, stage.running(run_id).last_n) for run_id in runs if where[run_id] == post}
-    stage.note(f"kill w{post} with {victims}")
+    victims = {(run_id, _attempt(stage, run_id)) for run_id in runs if where[run_id] == post}
+    stage.note(f"kill w{post} with {sorted(victims)}")
     stage.crew.kill(post)
     for run_id, n in victims:
-        stage.running(run_id, n + 1)
+        _behind(stage, run_id, n)
     return victims
+
+
+def _behind(stage: Stage, run_id: str, n: int) -> None:
+    """Until an attempt after this one trains."""
+
+    def behind() -> bool:
+        attempt = _attempt(stage, run_id)
+        return attempt > n and any(of == attempt for of, _ in stage.follower.history(run_id).rows)
+
+    stage.until(behind, f"{run_id} does not go on after attempt {n}", READY_S)
+
+
+def _attempt(stage: Stage, run_id: str) -> int:
+    state = stage.state(run_id)
+    return state.last_n if state is not None else 0
 
 
 def _repeated(verdict: Verdict, run_id: str, n: int) -> int:
