@@ -26,13 +26,14 @@ SHARES = {"tiny": 6, "small": 2, "paused": 1}
 
 
 def storm(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budget, every_s: float = EVERY_S) -> list[Figure]:
-    return _one(brokers, folder, seed, budget, every_s).figures
+    return _one(brokers, folder, seed, budget, _kinds(), every_s).figures
 
 
 def storms(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budget) -> list[Figure]:
     """One with each protocol, of half the time, with the same faults and the same runs."""
     half = dataclasses.replace(budget, count=budget.count // 2, seconds=budget.seconds / 2)
-    played = [_one(brokers, folder / protocol, seed, half, EVERY_S, protocol) for protocol in PROTOCOLS]
+    kinds = _kinds()
+    played = [_one(brokers, folder / protocol, seed, half, kinds, protocol=protocol) for protocol in PROTOCOLS]
     classic, consumer = (each.results for each in played)
     both = classic.keys() & consumer.keys()
     different = [name for name in both if classic[name] != consumer[name]]
@@ -49,13 +50,19 @@ class _Storm:
     results: dict[str, tuple[str, str]]
 
 
-def _one(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budget, every_s: float, protocol: str = "") -> _Storm:
+def _kinds() -> dict[str, Tiny]:
+    """Each with its own first weights."""
+    return {"tiny": Tiny(), "small": Tiny("small", epochs=30), "paused": Tiny("paused", rows=512, epochs=60, batch_size=16)}
+
+
+def _one(
+    brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budget, kinds: dict[str, Tiny], every_s: float = EVERY_S, protocol: str = ""
+) -> _Storm:
     posts = (Post(), Post())
     faults = plan(seed, budget.seconds * 2, every_s, WORKER_FAULTS + BROKER_FAULTS, len(posts))
     env = {"KAFKA_JUPYTER_GROUP_PROTOCOL": protocol} if protocol else {}
     with contextlib.closing(Stage("storm", brokers, folder, posts, seed, env)) as stage:
         chance, pauses = random.Random(seed), Pauses(stage, random.Random(seed))
-        kinds = {"tiny": Tiny(), "small": Tiny("small", epochs=30), "paused": Tiny("paused", rows=512, epochs=60, batch_size=16)}
         stage.note("planned:\n" + told_faults(faults))
         stage.workers_there()
         begin_s = stage.clock.now_s
