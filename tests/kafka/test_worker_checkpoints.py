@@ -18,19 +18,28 @@ from kafka_jupyter.runs.state import RunState, State
 from kafka_jupyter.settings import Settings
 from kafka_jupyter.store import Store, open_store
 from tests.kafka.conftest import scene
-from tests.support.scene import LEASE_TTL_S, Scene, gone
+from tests.support.scene import LEASE_TTL_S, READY_S, Scene, gone
 from tests.support.training import Submission, mlp, submit, task_of
 from tests.support.waiting import wait_until
 
 EAGER = {"KAFKA_JUPYTER_CHECKPOINT_GAP_S": "0", "KAFKA_JUPYTER_CHECKPOINT_SHARE": "1", "KAFKA_JUPYTER_STALL_TIMEOUT_S": "4"}
-EPOCHS = 60
+EPOCHS = 40
 
 
-@pytest.fixture
-def eager(settings: Settings, tmp_path: pathlib.Path) -> Iterator[Scene]:
-    """A scene whose workers write a checkpoint at every epoch's end, and kill what makes no step for 4 s."""
-    with scene(settings.replace(lease_ttl_s=LEASE_TTL_S), tmp_path / "workers", EAGER) as made:
+@pytest.fixture(scope="module")
+def eager(module_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """A scene whose workers write a checkpoint at every epoch's end, and kill what makes no step for 4 s. Two of them, to begin with."""
+    with scene(module_settings, tmp_path_factory.mktemp("workers"), EAGER) as made:
+        two_workers(made)
         yield made
+
+
+def two_workers(made: Scene) -> None:
+    """Starts as many as are missing: they may be killed."""
+    live = [worker for worker in made.workers.all if worker.process.poll() is None]
+    live += [made.workers.start(f"box{len(made.workers.all)}") for _ in range(2 - len(live))]
+    pids = {worker.process.pid for worker in live}  # a killed one is still announced for a while
+    wait_until(lambda: pids <= {worker.pid for worker in made.follower.workers()}, "there are not two workers", within=READY_S)
 
 
 @contextlib.contextmanager
@@ -77,9 +86,7 @@ def settled(made: Scene, run: Submission, state: State) -> RunState:
 
 
 def test_a_killed_worker_costs_no_more_than_the_epoch_it_was_in(eager: Scene) -> None:
-    eager.workers.start("first")
-    eager.workers.start("second")
-    eager.workers_there(2)
+    two_workers(eager)
     run = submit(eager.log, epochs=EPOCHS, rows=1000)
     checkpointed(eager, run, 3)
     eager.holder(run).kill()
@@ -94,7 +101,6 @@ def test_a_killed_worker_costs_no_more_than_the_epoch_it_was_in(eager: Scene) ->
 
 
 def test_paused_it_frees_its_slot_and_any_worker_resumes_it_at_the_step(eager: Scene) -> None:
-    eager.workers.start("only")
     run = submit(eager.log, epochs=EPOCHS, rows=1000)
     eager.running(run)
     pid = eager.child_pid(run)
@@ -102,8 +108,7 @@ def test_paused_it_frees_its_slot_and_any_worker_resumes_it_at_the_step(eager: S
     paused = settled(eager, run, State.PAUSED)
     assert gone(pid)
     kept = paused.checkpoints[-1]
-    between = eager.ended(submit(eager.log, epochs=1))
-    assert between.state is State.SUCCEEDED
+    wait_until(lambda: all(worker.free for worker in eager.follower.workers()), "its slot is not free", within=10)
     ask(run, control.ResumeRequested)
     state = eager.ended(run)
     assert state.state is State.SUCCEEDED
@@ -113,7 +118,6 @@ def test_paused_it_frees_its_slot_and_any_worker_resumes_it_at_the_step(eager: S
 
 
 def test_stopped_while_paused_its_last_checkpoint_is_published(eager: Scene) -> None:
-    eager.workers.start("only")
     run = submit(eager.log, epochs=1_000_000, rows=1000)
     eager.running(run)
     ask(run, control.PauseRequested)
@@ -127,10 +131,8 @@ def test_stopped_while_paused_its_last_checkpoint_is_published(eager: Scene) -> 
 
 
 def test_sigterm_hands_over_at_the_very_step(eager: Scene) -> None:
-    eager.workers.start("first")
-    eager.workers.start("second")
-    eager.workers_there(2)
-    run = submit(eager.log, epochs=EPOCHS * 3, rows=1000)
+    two_workers(eager)
+    run = submit(eager.log, epochs=EPOCHS, rows=1000)
     eager.running(run)
     assert eager.holder(run).terminate() == 0
     state = eager.ended(run)
@@ -147,7 +149,6 @@ def test_sigterm_hands_over_at_the_very_step(eager: Scene) -> None:
 def test_two_hundred_checkpoints_leave_three(eager: Scene) -> None:
     import keras
 
-    eager.workers.start("only")
     watchful = keras.callbacks.EarlyStopping("accuracy", patience=1000)  # the best is the first with all rows right
     run = submit(eager.log, task=task_of(mlp(), "many", 64, 201, callbacks=[watchful]))
     state = eager.ended(run)
@@ -193,8 +194,32 @@ def test_a_checkpoint_with_flipped_bytes_gives_way_to_the_one_before_which_is_sa
         assert result(made, state) == undisturbed(made, run)
 
 
+def test_while_the_store_is_away_the_newest_checkpoint_waits_and_no_other(settings: Settings, tmp_path: pathlib.Path) -> None:
+    shelf, own = tmp_path / "shelf", tmp_path / "own"
+    own.mkdir()
+    on_files = settings.replace(lease_ttl_s=LEASE_TTL_S, store=f"file://{shelf}")
+    with scene(on_files, tmp_path / "workers", EAGER | {"KAFKA_JUPYTER_STORE": on_files.store, "TMPDIR": str(own)}) as made:
+        made.workers.start("only")
+        run = submit(made.log, epochs=1_000_000, rows=64)
+        checkpointed(made, run, 2)
+        shelf.rename(tmp_path / "elsewhere")
+        shelf.touch()  # where folders should be made there is a file now
+        begun = made.running(run, 20).open
+        assert begun is not None
+        most = 0
+        while len(epochs_of(made, run)) < begun.epoch + 200:
+            most = max(most, len(list(own.rglob("checkpoint-*.safetensors"))))
+        assert 1 <= most <= 3  # one that is tried, one that waits, one that is being written
+        before = len(of_kind(made, run, control.Checkpointed))
+        shelf.unlink()
+        (tmp_path / "elsewhere").rename(shelf)
+        newest = checkpointed(made, run, before + 1)[-1]
+        assert newest.epoch > begun.epoch + 150
+        ask(run, control.PauseRequested)
+        settled(made, run, State.PAUSED)
+
+
 def test_a_child_that_makes_no_step_is_killed_and_the_run_tried_again(eager: Scene) -> None:
-    eager.workers.start("only")
     run = submit(eager.log, epochs=EPOCHS, rows=1000)
     checkpointed(eager, run, 2)
     pid = eager.child_pid(run)
@@ -212,9 +237,7 @@ def test_a_child_that_makes_no_step_is_killed_and_the_run_tried_again(eager: Sce
 def test_callbacks_and_their_files_survive_the_worker(eager: Scene) -> None:
     import keras
 
-    eager.workers.start("first")
-    eager.workers.start("second")
-    eager.workers_there(2)
+    two_workers(eager)
     callbacks = [
         keras.callbacks.ModelCheckpoint("best.keras", monitor="loss", save_best_only=True),
         keras.callbacks.CSVLogger("log.csv"),
