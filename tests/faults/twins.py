@@ -60,6 +60,7 @@ class _Trials:
     chance: random.Random
     kinds: dict[str, str] = dataclasses.field(default_factory=dict)  # of the runs
     struck: set[str] = dataclasses.field(default_factory=set)  # runs
+    wanted: dict[str, int] = dataclasses.field(default_factory=dict)  # how often a run is still to be killed
     kills: int = 0
 
     def play(self, each: int, seconds: float) -> None:
@@ -82,7 +83,7 @@ class _Trials:
         self.chance.shuffle(missing)
         for kind in missing[: max(0, OPEN - len(there))]:
             run_id = self.stage.submit(_again(self.tasks[kind]))
-            self.kinds[run_id] = kind
+            self.kinds[run_id], self.wanted[run_id] = kind, self.chance.choice((1, 1, 2))
         return bool(missing or there)
 
     def _manned(self) -> bool:
@@ -90,18 +91,21 @@ class _Trials:
         return all(worker.process.pid in announced for worker in self.stage.crew.now)
 
     def _kill(self) -> bool:
-        """The worker with most trainings that were not killed yet."""
+        """The worker with most trainings that are to be killed. Those beside them die as well."""
         at: dict[int, list[str]] = {}
         for run_id in self.stage.open_runs():
             state, post = self.stage.state(run_id), self.stage.post_of(run_id)
             if post is not None and state is not None and state.open is not None and state.open.started:
                 at.setdefault(post, []).append(run_id)
-        if not at:
+        victims = {post: sum(self.wanted[run_id] > 0 for run_id in there) for post, there in at.items()}
+        if not any(victims.values()):
             return False
-        post = max(at, key=lambda post: len(set(at[post]) - self.struck))
+        post = max(victims, key=lambda post: victims[post])
         self.stage.note(f"kill w{post} with {', '.join(at[post])}")
         self.stage.crew.kill(post)
         self.struck.update(at[post])
+        for run_id in at[post]:
+            self.wanted[run_id] -= 1
         self.kills += 1
         return True
 
@@ -174,7 +178,7 @@ def _task(kind: str) -> Task:
         keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=3),
     ]
     name = kind.replace(" ", "-").lower()
-    return task_of(model, name, ROWS, EPOCHS, batch_size=8, validation_split=0.25, callbacks=callbacks)
+    return task_of(model, name, ROWS, EPOCHS, batch_size=16, validation_split=0.25, callbacks=callbacks)
 
 
 def _mlp(layers: Any) -> list[Any]:
