@@ -69,7 +69,7 @@ def _others(found: Shelf, before: set[str]) -> int:
 def crashes(stage: Stage, seed: int, budget: Budget) -> list[Figure]:
     """kill -9, now of one worker, now of the other, at any moment of an epoch."""
     chance, begin_s = random.Random(seed), stage.clock.now_s
-    slow = Tiny("slow", rows=1700, epochs=ENDLESS, batch_size=8)
+    slow = Tiny("slow", rows=1200, epochs=ENDLESS, batch_size=4)
     killed: set[tuple[str, int]] = set()
     rounds = 0
     while len(killed) < budget.count and (not rounds or stage.clock.now_s - begin_s < budget.seconds):
