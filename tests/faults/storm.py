@@ -31,7 +31,7 @@ def storm(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budget, eve
 
 def storms(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budget) -> list[Figure]:
     """One with each protocol, of half the time, with the same faults and the same runs."""
-    half = dataclasses.replace(budget, count=budget.count // 2, seconds=budget.seconds / 2)
+    half = Budget(budget.count // 2, budget.seconds / 2, budget.whole // 2)
     kinds = _kinds()
     played = [_one(brokers, folder / protocol, seed, half, kinds, protocol=protocol) for protocol in PROTOCOLS]
     classic, consumer = (each.results for each in played)
