@@ -69,7 +69,7 @@ def _others(found: Shelf, before: set[str]) -> int:
 def crashes(stage: Stage, seed: int, budget: Budget) -> list[Figure]:
     """kill -9, now of one worker, now of the other, at any moment of an epoch."""
     chance, begin_s = random.Random(seed), stage.clock.now_s
-    slow = Tiny("slow", rows=1200, epochs=ENDLESS, batch_size=4)
+    slow = Tiny("slow", rows=1200, epochs=ENDLESS, batch_size=2)  # an epoch of a second: a checkpoint is stored by then
     killed: set[tuple[str, int]] = set()
     rounds = 0
     while len(killed) < budget.count and (not rounds or stage.clock.now_s - begin_s < budget.seconds):
@@ -85,11 +85,15 @@ def crashes(stage: Stage, seed: int, budget: Budget) -> list[Figure]:
     verdict = stage.judge()
     repeated = [_repeated(verdict, run_id, n) for run_id, n in killed]
     told = f"{max(repeated)} (mean {sum(repeated) / len(repeated):.2f})"
+    elsewhere = [what for run_id, n in sorted(killed) for what in _elsewhere(verdict, run_id, n)]
     found = shelf(verdict)
     left = f"{len(found.orphans)} named by nobody, {len(found.superseded)} superseded"
     count = f"{len(killed)} attempts killed"
     return [
         Figure("R6", "ended epochs repeated after a crash, a checkpoint an epoch, max", "≤ 1", told, count, max(repeated) <= 1),
+        Figure(
+            "R6", "attempts that went on elsewhere than at the last checkpoint", "0", "; ".join(elsewhere[:3]) or "0", count, not elsewhere
+        ),
         Figure("disk", "left by kills besides what is kept", "shown only", left, f"{count}, {len(found.kept)} kept", True),
     ]
 
@@ -127,17 +131,29 @@ def _attempt(stage: Stage, run_id: str) -> int:
 
 def _repeated(verdict: Verdict, run_id: str, n: int) -> int:
     """Epochs that this attempt had ended, by the log, and that the next one trained again."""
+    span, after = _pair(verdict, run_id, n)
+    batches = [batch for _, batch in verdict.logs[run_id].rows if span.is_of(batch)]
+    ended = {row["epoch"] for batch in batches for row in batch["rows"] if row["type"] == "epoch"}
+    return sum(epoch >= _place(after)[0] for epoch in ended)
+
+
+def _elsewhere(verdict: Verdict, run_id: str, n: int) -> list[str]:
+    _, after = _pair(verdict, run_id, n)
+    before = [e.record for e in verdict.runs[run_id].accepted if e.type == "checkpointed" and e.offset < after.opened]
+    last = (before[-1]["epoch"], before[-1]["step"]) if before else (0, 0)
+    return [] if _place(after) == last else [f"{run_id}: attempt {after.n} at {_place(after)}, not at {last}"]
+
+
+def _pair(verdict: Verdict, run_id: str, n: int) -> tuple[Span, Span]:
+    """An attempt, and the next one that started."""
     spans = [span for span in verdict.runs[run_id].spans if span.started is not None]
     index = next(i for i, span in enumerate(spans) if span.n == n)
-    begins = _epoch(spans[index + 1])
-    batches = [batch for _, batch in verdict.logs[run_id].rows if spans[index].is_of(batch)]
-    ended = {row["epoch"] for batch in batches for row in batch["rows"] if row["type"] == "epoch"}
-    return sum(epoch >= begins for epoch in ended)
+    return spans[index], spans[index + 1]
 
 
-def _epoch(span: Span) -> int:
+def _place(span: Span) -> tuple[int, int]:
     assert span.started is not None
-    return int(span.started.record.get("epoch", 0))
+    return int(span.started.record.get("epoch", 0)), int(span.started.record.get("step", 0))
 
 
 def hangs(stage: Stage, seed: int, budget: Budget) -> list[Figure]:
