@@ -40,8 +40,14 @@ def new_nonce() -> str:
     return secrets.token_hex(8)
 
 
-def new_upload_id() -> str:
-    return secrets.token_hex(12)
+def new_upload_id(owner: str = "") -> str:
+    """24 hexadecimal digits; those of one owner begin alike."""
+    return upload_prefix(owner) + secrets.token_hex(4) if owner else secrets.token_hex(12)
+
+
+def upload_prefix(owner: str) -> str:
+    """16 hexadecimal digits. An owner is whoever may delete what nobody has named: `<run>/<attempt>`."""
+    return hashlib.sha256(owner.encode()).hexdigest()[:16]
 
 
 def new_request_id() -> str:

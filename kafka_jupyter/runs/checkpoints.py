@@ -56,9 +56,14 @@ def kept(state: RunState) -> list[control.Checkpointed]:
     return list(newest_first.values())
 
 
+def named(state: RunState) -> set[Ref]:
+    """What the checkpoints that are kept name."""
+    return {ref for checkpoint in kept(state) for ref in _refs(checkpoint)}
+
+
 def disposable(state: RunState) -> list[Ref]:
     """What only superseded checkpoints name."""
-    needed = {ref for checkpoint in kept(state) for ref in _refs(checkpoint)}
+    needed = named(state)
     return list(dict.fromkeys(ref for checkpoint in state.superseded for ref in _refs(checkpoint) if ref not in needed))
 
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from kafka_jupyter.errors import SettingsError
 from kafka_jupyter.protocol.parts import KafkaRef, UrlRef
 from kafka_jupyter.settings import Settings
-from kafka_jupyter.store.base import Lease, Shelf, Store, Stored
+from kafka_jupyter.store.base import Lease, Shelf, Store, Stored, upload_id
 from kafka_jupyter.store.cache import Cache
 from kafka_jupyter.store.source import Chunks, Progress, digest
 
 if TYPE_CHECKING:
     from kafka_jupyter.brokers.log import Log
 
-__all__ = ["Chunks", "Lease", "Progress", "Store", "Stored", "digest", "open_store"]
+__all__ = ["Chunks", "Lease", "Progress", "Store", "Stored", "digest", "open_store", "upload_id"]
 
 
 def open_store(settings: Settings, log: Log | None = None) -> Store:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import posixpath
 import re
 import threading
 import weakref
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from kafka_jupyter.errors import ArtifactAltered, ArtifactTooLarge, ArtifactTruncated, StoreElsewhere, StoreUnavailable
+from kafka_jupyter.protocol import ids
 from kafka_jupyter.protocol.parts import InlineBytes, InlineText, KafkaRef, Part, Ref, UrlRef
 from kafka_jupyter.store.cache import Cache, Incoming
 from kafka_jupyter.store.source import Chunks, Progress, Source
@@ -74,9 +76,17 @@ class Store:
         return self._shelf.url
 
     def put(
-        self, name: str, size: int, chunks: Chunks, sha256: str | None = None, progress: Progress | None = None, limited: bool = True
+        self,
+        name: str,
+        size: int,
+        chunks: Chunks,
+        sha256: str | None = None,
+        progress: Progress | None = None,
+        limited: bool = True,
+        owner: str = "",
     ) -> Ref:
-        """Streams `size` bytes into the store under a name of its own; they are there, durably, when this returns.
+        """Streams `size` bytes into the store under a name of its own; they are there, durably, when this returns. `uploads_of` finds
+        again what was put for an `owner`, whole or not.
 
         `limited=False` is for what a run has brought forth: the limit says no before a training, never after it.
         Raises ArtifactTooLarge before anything is sent, ArtifactAltered if the bytes are not those of `sha256`, BrokerError or
@@ -84,7 +94,7 @@ class Store:
         """
         if limited:
             self._check(name, size)
-        return self._shelf.write(Source(name, size, chunks, sha256, progress), data=False)
+        return self._shelf.write(Source(name, size, chunks, sha256, progress, owner), data=False)
 
     def put_data(self, name: str, size: int, chunks: Callable[[], Chunks], sha256: str, progress: Progress | None = None) -> Ref:
         """Like `put`, once per content: what is stored already (and all there) is not sent again. `digest` makes `sha256`."""
@@ -131,6 +141,11 @@ class Store:
 
     def ls(self) -> list[Stored]:
         return self._shelf.ls()
+
+    def uploads_of(self, owner: str) -> list[str]:
+        """The ids of all that was put for this owner and is still there."""
+        prefix = ids.upload_prefix(owner)
+        return [stored.id for stored in self._shelf.ls() if stored.kind == "upload" and stored.id.startswith(prefix)]
 
     def rm(self, what: Ref | str) -> None:
         """Deletes an artifact: by reference, sha256 of a data set, or upload id. Raises ArtifactMissing.
@@ -222,6 +237,11 @@ class Lease:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def upload_id(ref: Ref) -> str:
+    """As `uploads_of` gives it."""
+    return ref.upload if isinstance(ref, KafkaRef) else posixpath.basename(ref.url)
 
 
 def describe(part: Part) -> str:

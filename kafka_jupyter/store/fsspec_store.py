@@ -43,7 +43,7 @@ class UrlShelf:
         self._in_place = not WHOLE_OR_NOTHING.isdisjoint(protocols)
 
     def write(self, source: Source, data: bool) -> Ref:
-        place = f"data/{source.sha256}" if data else f"runs/{ids.new_upload_id()}"
+        place = f"data/{source.sha256}" if data else f"runs/{ids.new_upload_id(source.owner)}"
         path = self._path(place)
         aside = path if self._in_place else self._path(f"incoming/{secrets.token_hex(12)}")
         with self._named():

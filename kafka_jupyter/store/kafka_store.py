@@ -61,7 +61,7 @@ class KafkaShelf:
         self._seen_whole: dict[str, int] = {}  # upload -> offset up to which nothing was wrong with it
 
     def write(self, source: Source, data: bool) -> Ref:
-        upload = ids.new_upload_id()
+        upload = ids.new_upload_id(source.owner)
         topic, partition = self._log.topics.place(ARTIFACT, upload)
         begun = KafkaRef(topic, partition, -1, pieces_of(source.size), upload, source.size, "")
         acks = Acks(self._producer, self._window, self._patience_s)

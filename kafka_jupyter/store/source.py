@@ -34,8 +34,11 @@ class Source:
     ArtifactAltered if it is not what its digest had promised.
     """
 
-    def __init__(self, name: str, size: int, chunks: Chunks, sha256: str | None = None, progress: Progress | None = None) -> None:
+    def __init__(
+        self, name: str, size: int, chunks: Chunks, sha256: str | None = None, progress: Progress | None = None, owner: str = ""
+    ) -> None:
         self.name = name
+        self.owner = owner  # see ids.upload_prefix
         self.size = size
         self.sha256 = sha256 or ""  # complete at the end of the iteration
         self._chunks = chunks

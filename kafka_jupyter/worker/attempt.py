@@ -28,7 +28,7 @@ from kafka_jupyter.worker.endings import Ending
 from kafka_jupyter.worker.reporter import Reporter
 from kafka_jupyter.worker.site import Site
 from kafka_jupyter.worker.stall import StallClock
-from kafka_jupyter.worker.transfer import Prepared, Results, keep, prepare
+from kafka_jupyter.worker.transfer import Prepared, Results, keep, owner_of, prepare
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +93,7 @@ class Attempt:
         mine = state.open is not None and (state.open.n, state.open.nonce) == (self.n, self.nonce)
         if self.phase is Phase.CLAIMING:
             if mine:
+                self._checkpoints.sweep(state)
                 self._won(shutting_down)
             elif state.terminal or state.open is not None or state.last_n >= self.n or not state.claimable:
                 self._over()  # somebody else was first, or nobody may claim it any more
@@ -285,9 +286,9 @@ class Attempt:
             self._say(self._interrupted or endings.death(self._own, exit, self._reporter.place[0]))
 
     def _keep(self) -> None:
-        done = self._done
+        done, owner = self._done, owner_of(self.run_id, self.n)
         assert done is not None
-        self._site.aside(lambda: keep(self._site, self.run_id, done.files, done.outputs, self._kept), self._on_kept)
+        self._site.aside(lambda: keep(self._site, self.run_id, owner, done.files, done.outputs, self._kept), self._on_kept)
 
     def _on_kept(self, outcome: Results | Exception) -> None:
         if self.phase is not Phase.STORING:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from kafka_jupyter import errors
+from kafka_jupyter import errors, store
 from kafka_jupyter.protocol import control, frames
 from kafka_jupyter.protocol.parts import KafkaRef, Part, Ref, UrlRef
 from kafka_jupyter.runs import checkpoints
@@ -21,7 +21,7 @@ from kafka_jupyter.runs.state import RunState
 from kafka_jupyter.worker import endings
 from kafka_jupyter.worker.reporter import Reporter
 from kafka_jupyter.worker.site import Site
-from kafka_jupyter.worker.transfer import Results, keep
+from kafka_jupyter.worker.transfer import Results, keep, owner_of
 
 logger = logging.getLogger(__name__)
 
@@ -90,8 +90,9 @@ class Checkpoints:
     def _store(self) -> None:
         assert self._storing is not None
         frame, _ = self._storing
-        name = f"{self._own['run_id']}/checkpoint-{frame.epoch}-{frame.step}"
-        self._site.aside(lambda: keep(self._site, name, {"state": frame.file}, frame.outputs, self._kept), self._on_stored)
+        run_id, files = self._own["run_id"], {"state": frame.file}
+        name, owner = f"{run_id}/checkpoint-{frame.epoch}-{frame.step}", owner_of(run_id, self._own["n"])
+        self._site.aside(lambda: keep(self._site, name, owner, files, frame.outputs, self._kept), self._on_stored)
 
     def _on_stored(self, outcome: Results | Exception) -> None:
         assert self._storing is not None
@@ -152,6 +153,18 @@ class Checkpoints:
         refs = [part for part in record.parts.values() if isinstance(part, KafkaRef | UrlRef)]  # files may be those of one before
         self._site.aside(lambda: self._delete(refs), lambda _: None)
 
+    def sweep(self, state: RunState) -> None:
+        """What earlier attempts have put into the store and no accepted record keeps: they are closed, so none ever will. To be called with
+        a state in which the open attempt is ours."""
+        run_id, n = self._own["run_id"], self._own["n"]
+        if n > 1:
+            kept = {store.upload_id(ref) for ref in checkpoints.named(state)}
+            self._site.aside(lambda: self._swept([owner_of(run_id, m) for m in range(1, n)], kept), lambda _: None)
+
+    def _swept(self, owners: Iterable[str], kept: set[str]) -> None:
+        for owner in owners:
+            self._delete(upload for upload in self._site.store.uploads_of(owner) if upload not in kept)
+
     def _dispose(self, state: RunState) -> None:
         """To be called with a state that holds our own accepted checkpoint: then nobody will ever go back to what it supersedes."""
         refs = [ref for ref in checkpoints.disposable(state) if ref not in self._deleted]
@@ -159,9 +172,9 @@ class Checkpoints:
             self._deleted.update(refs)
             self._site.aside(lambda: self._delete(refs), self._on_disposed)
 
-    def _delete(self, refs: Iterable[Ref]) -> list[Ref]:
+    def _delete(self, refs: Iterable[Ref | str]) -> list[Ref | str]:
         """Those that could not be deleted."""
-        left = []
+        left: list[Ref | str] = []
         for ref in refs:
             try:
                 self._site.store.rm(ref)
@@ -172,6 +185,6 @@ class Checkpoints:
                 left.append(ref)
         return left
 
-    def _on_disposed(self, left: list[Ref] | Exception) -> None:
+    def _on_disposed(self, left: list[Ref | str] | Exception) -> None:
         if isinstance(left, list):
-            self._deleted.difference_update(left)  # the next one tries again
+            self._deleted.difference_update(ref for ref in left if not isinstance(ref, str))  # the next one tries again

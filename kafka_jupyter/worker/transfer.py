@@ -120,33 +120,38 @@ def _local(lease: Lease, part: Part, name: str, folder: pathlib.Path) -> pathlib
     return file
 
 
+def owner_of(run_id: str, n: int) -> str:
+    """Whose uploads those of attempt n are."""
+    return f"{run_id}/{n}"
+
+
 @dataclasses.dataclass(frozen=True)
 class Results:
     parts: dict[str, Part]
     files: list[control.OutputFile]
 
 
-def keep(site: Site, name: str, files: dict[str, str], outputs: dict[str, str], kept: dict[str, Part]) -> Results:
-    """Stores what a child left, and reads it back and hashes it (rule 8) before anybody is told of it.
+def keep(site: Site, name: str, owner: str, files: dict[str, str], outputs: dict[str, str], kept: dict[str, Part]) -> Results:
+    """Stores what a child left, for its attempt (see `owner_of`), and reads it back and hashes it (rule 8) before anybody is told of it.
 
     `kept`, by local file, is what an earlier try has stored; what this one stores is added.
     """
     room = RESULTS_INLINE - sum(part.size for part in kept.values() if isinstance(part, InlineBytes))
     for label, file in (*files.items(), *sorted(outputs.items())):
         if file not in kept:
-            kept[file] = part = _stored(site, f"{name}/{label}", pathlib.Path(file), min(RESULT_INLINE, room))
+            kept[file] = part = _stored(site, f"{name}/{label}", owner, pathlib.Path(file), min(RESULT_INLINE, room))
             room -= part.size if isinstance(part, InlineBytes) else 0
     return Results(
         {part: kept[file] for part, file in files.items()}, [control.OutputFile(path, kept[file]) for path, file in sorted(outputs.items())]
     )
 
 
-def _stored(site: Site, name: str, file: pathlib.Path, inline: int) -> Part:
+def _stored(site: Site, name: str, owner: str, file: pathlib.Path, inline: int) -> Part:
     size = file.stat().st_size
     if size <= inline:
         return InlineBytes(file.read_bytes())
     for tries_left in reversed(range(PUTS)):
-        ref = site.store.put(name, size, _chunks(file), limited=False)
+        ref = site.store.put(name, size, _chunks(file), limited=False, owner=owner)
         try:
             site.store.verify(ref, name)
         except (errors.ArtifactAltered, errors.ArtifactTruncated):  # spoilt on its way: what was trained lies here and is whole

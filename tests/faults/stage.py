@@ -133,12 +133,12 @@ class Stage:
         self.until(manned, "not all workers are there", READY_S)
 
     def running(self, run_id: str, attempt: int = 1, epochs: int = 1, within: float = READY_S) -> RunState:
-        """Until this attempt has ended so many epochs."""
+        """Until this attempt, or one after it (a short lease may run out on a busy machine), has ended so many epochs."""
 
         def going() -> RunState | None:
             state = self.state(run_id)
             here = state is not None and state.last_n >= attempt and state.open is not None and state.open.started
-            return state if here and sum(n == attempt for n, _ in self.follower.history(run_id).rows) >= epochs else None
+            return state if here and sum(n >= attempt for n, _ in self.follower.history(run_id).rows) >= epochs else None
 
         self.until(lambda: going() is not None, f"attempt {attempt} of {run_id} never got going", within)
         state = self.state(run_id)

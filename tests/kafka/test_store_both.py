@@ -16,7 +16,7 @@ from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.errors import ArtifactAltered, ArtifactMissing, StoreError
 from kafka_jupyter.protocol.topics import CHUNK
 from kafka_jupyter.settings import Settings
-from kafka_jupyter.store import Store, digest, open_store
+from kafka_jupyter.store import Store, digest, open_store, upload_id
 
 Open = Callable[[], Store]
 BIG = os.urandom(20 << 20)
@@ -131,6 +131,15 @@ def test_an_upload_can_be_removed_by_the_id_that_the_list_gives(another: Open) -
     store.put("weights", 7, [b"weights"])
     store.rm(another().ls()[0].id)
     assert another().ls() == []
+
+
+def test_what_was_put_for_an_owner_is_found_by_any_other_process(another: Open) -> None:
+    refs = [another().put(name, 3, [b"abc"], owner="digits-3f2a/1") for name in ("state", "outcome")]
+    another().put("state", 3, [b"abc"], owner="digits-3f2a/11")
+    another().put("state", 3, [b"abc"])
+    assert sorted(another().uploads_of("digits-3f2a/1")) == sorted(map(upload_id, refs))
+    another().rm(refs[0])
+    assert another().uploads_of("digits-3f2a/1") == [upload_id(refs[1])]
 
 
 def test_many_threads_put_and_fetch_at_once(another: Open) -> None:
