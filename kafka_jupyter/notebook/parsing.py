@@ -74,7 +74,7 @@ def magic(parser: Parser) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
                 raise UsageError(str(error)) from error
 
         called.__doc__ = parser.format_help()
-        called.parser = parser  # type: ignore[attr-defined]
+        called.parser = parser  # type: ignore[attr-defined]  # a function has none of its own
         return called
 
     return decorate

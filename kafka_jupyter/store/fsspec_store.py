@@ -158,7 +158,7 @@ class UrlShelf:
 
 def _opened(url: str) -> tuple[Any, str]:
     try:
-        fs, root = url_to_fs(url)  # type: ignore[no-untyped-call]
+        fs, root = url_to_fs(url)  # type: ignore[no-untyped-call]  # fsspec has no types
     except ImportError as error:
         package = str(known_implementations.get(url.partition(":")[0], {}).get("class", "fsspec")).partition(".")[0]
         raise StoreUnavailable(store=url, detail=f"its package is not installed: pip install {package} ({error})") from error

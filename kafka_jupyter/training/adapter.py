@@ -31,7 +31,7 @@ def order_of(seed: int, epoch: int, rows: int) -> Order:
     return np.random.default_rng((seed, epoch)).permutation(rows)
 
 
-class ShuffledArrays(ArrayDataAdapter):  # type: ignore[misc]
+class ShuffledArrays(ArrayDataAdapter):  # type: ignore[misc] # Keras has no types
     """Arrays in a new order each epoch: `model.fit(ShuffledArrays(x, y, seed=7), epochs=3)`.
 
     With `steps_per_epoch` a pass may last several epochs; its order is that of the epoch in which it began. `initial_epoch` must be

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.browser
 RUN = "digits-3f2a9c01b7d4"
 
 PRELUDE = """
-import pathlib, time
+import pathlib
 from kafka_jupyter.notebook.card import Card
 
 def state(word, **fields):
@@ -31,9 +32,8 @@ def rows(count):
     return {"digits-3f2a9c01b7d4": [{"type": "epoch", "attempt": 1, "seq": i, "epoch": i, "metrics": {"loss": 1 / (i + 1)}}
                                     for i in range(count)]}
 
-def until(name):  # the test says when to go on
-    while not pathlib.Path(name).exists():
-        time.sleep(0.02)
+def until(name):  # the test says when to go on: a pipe, which waits by itself
+    pathlib.Path(name).read_text()
 
 wishes = []
 card = Card(on_action=lambda run_id, verb: wishes.append((run_id, verb)))
@@ -64,6 +64,8 @@ def without_extension(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]
 
 def test_without_plugin_and_server_the_kernel_moves_the_card(bare_stage: Stage, context: BrowserContext) -> None:
     lab = bare_stage.lab
+    for name in ("second", "end"):
+        os.mkfifo(lab.root / name)
     lab.write("comm.ipynb", PRELUDE, WAITING_CELL)
     book = lab.open(context, "comm.ipynb")
     book.wait_kernel()
@@ -71,13 +73,13 @@ def test_without_plugin_and_server_the_kernel_moves_the_card(bare_stage: Stage, 
     book.run(1)
     card = book.page.locator(".kj-Card[data-source=widget]")
     expect(card.locator(".kj-metrics thead")).to_contain_text("epoch 1")
-    (lab.root / "second").touch()
+    (lab.root / "second").write_text("go")
     expect(card.locator(".kj-metrics thead")).to_contain_text("epoch 2")
     expect(card.get_by_role("progressbar")).to_have_attribute("aria-valuetext", "running, epoch 2 of 4, loss 0.5000")
     stop = card.get_by_role("button", name="Stop")
     expect(stop).to_be_disabled()
     assert "interrupt the cell" in str(stop.get_attribute("title"))
-    (lab.root / "end").touch()
+    (lab.root / "end").write_text("go")
     expect(book.page.locator(".jp-OutputArea-output[data-mime-type='text/html']")).to_contain_text("SUCCEEDED")
     expect(card).to_have_count(0)
     book.save()
