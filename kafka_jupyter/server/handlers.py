@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Awaitable, Callable
@@ -12,6 +13,7 @@ from jupyter_server.auth.decorator import authorized
 from jupyter_server.base.handlers import APIHandler
 from tornado import web
 
+from kafka_jupyter.client.retry import Edits
 from kafka_jupyter.errors import (
     BadWish,
     BrokerError,
@@ -69,8 +71,7 @@ class RetryAsked(Asked):
     labels: dict[str, str] | None = None
 
     def edits(self) -> dict[str, Any]:
-        names = ("epochs", "batch_size", "learning_rate", "device", "memory", "priority", "labels")
-        return {name: getattr(self, name) for name in names}
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(Edits)}
 
 
 Body = TypeVar("Body", bound=Asked)
