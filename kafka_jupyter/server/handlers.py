@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 from collections.abc import Awaitable, Callable
@@ -13,7 +12,6 @@ from jupyter_server.auth.decorator import authorized
 from jupyter_server.base.handlers import APIHandler
 from tornado import web
 
-from kafka_jupyter.client.retry import Edits
 from kafka_jupyter.errors import (
     BadWish,
     BrokerError,
@@ -71,7 +69,8 @@ class RetryAsked(Asked):
     labels: dict[str, str] | None = None
 
     def edits(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(Edits)}
+        own = self.__struct_fields__[len(Asked.__struct_fields__) :]
+        return {name: getattr(self, name) for name in own}
 
 
 Body = TypeVar("Body", bound=Asked)
