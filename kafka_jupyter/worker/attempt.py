@@ -102,6 +102,7 @@ class Attempt:
             if self.phase not in (Phase.ENDING, Phase.OVER):
                 logger.warning("attempt %d of %s is not ours any more: its child is ended", self.n, self.run_id)
             self._over()
+            self._checkpoints.over(state)
             return
         if not mine or self.phase is Phase.ENDING:
             return

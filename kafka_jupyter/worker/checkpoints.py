@@ -165,8 +165,15 @@ class Checkpoints:
         for owner in owners:
             self._delete(upload for upload in self._site.store.uploads_of(owner) if upload not in kept)
 
+    def over(self, state: RunState) -> None:
+        """The attempt is closed in this state. Its last checkpoint may have been accepted together with its end, or have come too late."""
+        if self._told is not None and checkpoints.named(state).isdisjoint(self._told.parts.values()):
+            self._forget(self._told)
+        self._told = None
+        self._dispose(state)
+
     def _dispose(self, state: RunState) -> None:
-        """To be called with a state that holds our own accepted checkpoint: then nobody will ever go back to what it supersedes."""
+        """To be called with a state that has all accepted checkpoints of ours: then nobody will ever go back to what they supersede."""
         refs = [ref for ref in checkpoints.disposable(state) if ref not in self._deleted]
         if refs:
             self._deleted.update(refs)

@@ -149,7 +149,8 @@ class Stage:
         try:
             wait_until(condition, message, within)
         except AssertionError as late:
-            raise AssertionError(f"{late}\n{self.told()}") from None
+            records = _records(self.look(), self.open_runs()[:3])
+            raise AssertionError("\n".join([str(late), *records, self.told()])) from None
 
     # --- judging
 
@@ -164,7 +165,8 @@ class Stage:
         wrong = [*missing, *verdict.wrong, *self._differences(verdict)]
         self.note(f"{len(verdict.runs)} runs: {dict(verdict.states())}, {verdict.rejected} records that did not count")
         if wrong:
-            raise AssertionError("\n".join([*wrong[:20], *(_records(verdict, wrong)), self.told()]))
+            doubtful = dict.fromkeys(what.partition(":")[0] for what in wrong[:3])
+            raise AssertionError("\n".join([*wrong[:20], *_records(verdict, doubtful), self.told()]))
         return verdict
 
     def look(self, unfinished: frozenset[str] = frozenset()) -> Verdict:
@@ -189,10 +191,10 @@ class Stage:
             late.close()
 
 
-def _records(verdict: Verdict, wrong: list[str]) -> list[str]:
-    """The records of the first runs with something wrong, one a line."""
+def _records(verdict: Verdict, run_ids: Iterable[str]) -> list[str]:
+    """The control records of these runs, one a line."""
     lines = []
-    for run_id in dict.fromkeys(what.partition(":")[0] for what in wrong[:3]):
+    for run_id in run_ids:
         log = verdict.logs.get(run_id)
         for entry in log.control if log else []:
             lines.append(f"    {run_id} @{entry.offset} {entry.time_ms} {str(entry.record)[:300]}")
