@@ -49,7 +49,7 @@ front: ready
 # Everything: lint, types and import contracts, the front end's unit tests, then all tests with real brokers and a real browser, in JOBS
 # processes: most of them wait most of the time.
 test: lint types front
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadscope --no-loadscope-reorder
 
 bench: ready
 	$(BIN)/python -m benchmarks

@@ -10,26 +10,31 @@ import secrets
 from collections.abc import Iterator
 
 import pytest
+from xdist.remote import Producer
 
 from kafka_jupyter.brokers import local
 from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.topics import Topics, open_topics
 from kafka_jupyter.settings import Settings
+from tests.support.scheduling import ByFile
 
 # Playwright keeps an event loop running in its process until the session ends: what needs a loop of its own comes before the browser.
 # After it come the many short files with which two processes end at the same time.
 ORDER = ("faults", "unit", "server", "notebook", "acceptance", "browser", "capture", "kafka")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    return ByFile(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whoever asks for a broker is marked `kafka`, so that `-m "not kafka"` runs without one.
 
-    With several processes (`make test` has two, each with a Kafka of its own) a file stays together, for what its tests share; so do all
-    tests of the browser, which share the servers, and of faults, which share three brokers. The faults come first: they are the longest.
+    The faults come first: they are the longest that stay in one process (`make test` has two, each with a Kafka of its own).
     """
     items.sort(key=lambda item: ORDER.index(_room(item)))
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(_room(item) if _room(item) in ("browser", "faults") else item.path.stem))
         if {"kafka", "three_brokers", "brokers"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("kafka")
 

@@ -211,16 +211,8 @@ class Attempt:
         again = [frames.Change(a.epoch, a.step, a.settings) for a in changes.to_replay(state, prepared.checkpoint)]
         cadence = frames.Cadence(settings.checkpoint_every_s, settings.checkpoint_gap_s, settings.checkpoint_share)
         publish = state.wish is Wish.STOP and prepared.point is not None
-        job = frames.Job(
-            prepared.task_json,
-            prepared.inputs,
-            str(prepared.folder),
-            files=prepared.files,
-            changes=again,
-            publish=publish,
-            cadence=cadence,
-        )
-        self._child.send(job)
+        brought = (prepared.task_json, prepared.inputs, str(prepared.folder))
+        self._child.send(frames.Job(*brought, files=prepared.files, changes=again, publish=publish, cadence=cadence))
         if self._stop and not publish:
             self._child.send(frames.Stop())
 

@@ -15,4 +15,4 @@ from tests.faults.line import line
 def test_short_runs_pass_a_long_one_and_come_out_the_same_with_either_group_protocol(
     brokers: Brokers, tmp_path: pathlib.Path, seed: int
 ) -> None:
-    holds(line(brokers, tmp_path, seed, Budget(count=12, seconds=60)))
+    holds(line(brokers, tmp_path, seed, Budget(count=8, seconds=60)))

@@ -14,7 +14,7 @@ from tests.faults.storm import storm
 
 @pytest.mark.timeout(300)
 def test_no_run_is_lost_or_ends_twice_while_something_breaks_all_the_time(brokers: Brokers, tmp_path: pathlib.Path, seed: int) -> None:
-    holds(storm(brokers, tmp_path, seed, Budget(count=1000, seconds=28), every_s=3.5))
+    holds(storm(brokers, tmp_path, seed, Budget(count=1000, seconds=21), every_s=3.5))
 
 
 def test_the_same_seed_gives_the_same_faults_and_all_kinds_come() -> None:

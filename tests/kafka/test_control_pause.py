@@ -45,11 +45,6 @@ def starts(scene: Scene, run_id: str) -> list[tuple[int, int]]:
     return [(record.epoch, record.step) for record in scene.log_records(run_id) if isinstance(record, control.Started)]
 
 
-def whole(asked: TrainingRun, epochs: int) -> None:
-    """Each epoch stands in its history once."""
-    assert [row.epoch for _, row in asked.rows() if type(row).__name__ == "EpochEnded"] == list(range(epochs))
-
-
 def test_a_paused_run_leaves_a_checkpoint_and_its_slot(shared: Scene, client: Client) -> None:
     run = submit(shared.log, "pausing", epochs=LONG)
     asked = pause(shared, client, run)
@@ -62,35 +57,6 @@ def test_a_paused_run_leaves_a_checkpoint_and_its_slot(shared: Scene, client: Cl
     other = submit(shared.log, "other", epochs=1)
     assert shared.ended(other).state is State.SUCCEEDED, "the worker has one slot, and it is free"
     assert asked.state == "PAUSED"
-
-
-def test_a_resumed_run_goes_on_where_it_was_paused(shared: Scene, client: Client) -> None:
-    run = submit(shared.log, "resuming", epochs=400)
-    asked = pause(shared, client, run)
-    there = place(shared.state(run))
-    asked.resume()
-    assert shared.ended(run).state is State.SUCCEEDED
-    assert starts(shared, run.run_id) == [(0, 0), there]
-    whole(asked, 400)
-
-
-def test_any_worker_may_resume_it(own: Scene) -> None:
-    own.workers.start("first")
-    own.workers_there(1)
-    client = Client(own.settings)
-    run = submit(own.log, "moving", epochs=400)
-    asked = pause(own, client, run)
-    there = place(own.state(run))
-    own.workers.all[0].terminate()
-    own.workers.start("second")
-    own.workers_there(1)
-    asked.resume()
-    state = own.ended(run)
-    assert state.state is State.SUCCEEDED
-    assert [start.worker.rpartition("-")[0] for start in state.starts] == ["first", "second"]
-    assert state.starts[1].place == there
-    whole(asked, 400)
-    client.close()
 
 
 def test_a_learning_rate_holds_over_a_pause_and_one_asked_for_meanwhile_begins_with_the_resume(shared: Scene, client: Client) -> None:
@@ -125,16 +91,6 @@ def test_a_paused_run_is_cancelled_by_the_request_itself_and_no_process_is_left(
     wait_until(lambda: asked.state == "CANCELLED", "the handle never heard of it")
     assert asked.card()["process"] == "gone"
     assert gone(shared.child_pid(run))
-
-
-def test_a_paused_run_that_is_stopped_gives_the_weights_of_its_checkpoint(shared: Scene, client: Client) -> None:
-    run = submit(shared.log, "stopped", epochs=LONG)
-    asked = pause(shared, client, run)
-    asked.stop()
-    state = shared.ended(run)
-    assert isinstance(state.end, control.Succeeded)
-    assert state.end.stopped_early
-    assert "state" in state.end.parts
 
 
 def test_a_cancelled_run_is_retried_from_its_checkpoint(shared: Scene, client: Client) -> None:

@@ -18,12 +18,12 @@ from kafka_jupyter.runs.state import RunState, State
 from kafka_jupyter.settings import Settings
 from kafka_jupyter.store import Store, open_store, upload_id
 from tests.kafka.conftest import scene
-from tests.support.scene import LEASE_TTL_S, READY_S, Scene, gone
+from tests.support.scene import READY_S, Scene, gone
 from tests.support.training import Submission, mlp, submit, task_of
 from tests.support.waiting import wait_until
 
 EAGER = {"KAFKA_JUPYTER_CHECKPOINT_GAP_S": "0", "KAFKA_JUPYTER_CHECKPOINT_SHARE": "1", "KAFKA_JUPYTER_STALL_TIMEOUT_S": "4"}
-EPOCHS = 40
+EPOCHS = 25
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +91,11 @@ def test_a_killed_worker_costs_no_more_than_the_epoch_it_was_in(eager: Scene) ->
     checkpointed(eager, run, 3)
     with store_of(eager) as store:  # as if it had been killed before it could tell
         orphan = upload_id(store.put("orphan", 3, [b"abc"], owner=f"{run.run_id}/1"))
+    pid = eager.child_pid(run)
     eager.holder(run).kill()
+    wait_until(lambda: gone(pid), "the child outlived its supervisor")
     state = eager.ended(run)
-    assert state.state is State.SUCCEEDED
+    assert (state.state, state.last_n) == (State.SUCCEEDED, 2)
     with store_of(eager) as store:
         wait_until(lambda: orphan not in store.uploads_of(f"{run.run_id}/1"), "what nobody has named stays", within=20)
         for checkpoint in checkpoints.kept(state):
@@ -107,18 +109,21 @@ def test_a_killed_worker_costs_no_more_than_the_epoch_it_was_in(eager: Scene) ->
 
 
 def test_paused_it_frees_its_slot_and_any_worker_resumes_it_at_the_step(eager: Scene) -> None:
+    two_workers(eager)
     run = submit(eager.log, epochs=EPOCHS, rows=1000)
     eager.running(run)
-    pid = eager.child_pid(run)
+    pid, holder = eager.child_pid(run), eager.holder(run)
     ask(run, control.PauseRequested)
     paused = settled(eager, run, State.PAUSED)
     assert gone(pid)
     kept = paused.checkpoints[-1]
     wait_until(lambda: all(worker.free for worker in eager.follower.workers()), "its slot is not free", within=10)
+    holder.terminate()
     ask(run, control.ResumeRequested)
     state = eager.ended(run)
     assert state.state is State.SUCCEEDED
     assert state.starts[1].place == (kept.epoch, kept.step)
+    assert state.starts[1].worker != state.starts[0].worker
     assert epochs_of(eager, run) == list(range(EPOCHS))
     assert result(eager, state) == undisturbed(eager, run)
 
@@ -140,9 +145,11 @@ def test_sigterm_hands_over_at_the_very_step(eager: Scene) -> None:
     two_workers(eager)
     run = submit(eager.log, epochs=EPOCHS, rows=1000)
     eager.running(run)
-    assert eager.holder(run).terminate() == 0
+    holder = eager.holder(run)
+    assert holder.terminate() == 0
+    wait_until(lambda: holder.process.pid not in {w.pid for w in eager.follower.workers()}, "it never said goodbye", within=10)
     state = eager.ended(run)
-    assert state.state is State.SUCCEEDED
+    assert (state.state, state.last_n) == (State.SUCCEEDED, 2)
     last = [c for c in of_kind(eager, run, control.Checkpointed) if c.n == 1][-1]  # type: ignore[attr-defined]
     assert isinstance(last, control.Checkpointed)
     assert state.starts[1].place == (last.epoch, last.step)
@@ -173,56 +180,62 @@ def test_two_hundred_checkpoints_leave_three(eager: Scene) -> None:
             store.read(checkpoint.parts["state"])
 
 
-def test_a_checkpoint_with_flipped_bytes_gives_way_to_the_one_before_which_is_said(settings: Settings, tmp_path: pathlib.Path) -> None:
-    shelf = tmp_path / "shelf"
-    on_files = settings.replace(lease_ttl_s=LEASE_TTL_S, store=f"file://{shelf}")
-    with scene(on_files, tmp_path / "workers", EAGER | {"KAFKA_JUPYTER_STORE": on_files.store}) as made:
+@pytest.fixture(scope="module")
+def on_files(module_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Scene, pathlib.Path]]:
+    """A scene whose store is a folder, which is given too; one worker, which has its temporary files beside it."""
+    folder = tmp_path_factory.mktemp("files")
+    (folder / "own").mkdir()
+    store = (folder / "shelf").as_uri()
+    settings = module_settings.replace(topic_prefix=f"f{module_settings.topic_prefix}", store=store)
+    with scene(settings, folder / "workers", EAGER | {"KAFKA_JUPYTER_STORE": store, "TMPDIR": str(folder / "own")}) as made:
         made.workers.start("only")
-        run = submit(made.log, epochs=EPOCHS, rows=1000)
-        checkpointed(made, run, 3)
-        ask(run, control.PauseRequested)
-        before, last = settled(made, run, State.PAUSED).checkpoints
-        made.workers.all[0].terminate()  # the next one has nothing in its cache
-        part = last.parts["state"]
-        assert isinstance(part, UrlRef)
-        file = pathlib.Path(part.url.removeprefix("file://"))
-        data = bytearray(file.read_bytes())
-        data[len(data) // 2] ^= 1
-        file.chmod(0o600)
-        file.write_bytes(data)
-        made.workers.start("another")
-        ask(run, control.ResumeRequested)
-        state = made.ended(run)
-        assert state.state is State.SUCCEEDED
-        assert state.starts[1].place == (before.epoch, before.step)
-        assert any("could not be read" in line.text for line in made.follower.history(run.run_id).lines)
-        assert epochs_of(made, run) == list(range(EPOCHS))
-        assert result(made, state) == undisturbed(made, run)
+        yield made, folder / "shelf"
 
 
-def test_while_the_store_is_away_the_newest_checkpoint_waits_and_no_other(settings: Settings, tmp_path: pathlib.Path) -> None:
-    shelf, own = tmp_path / "shelf", tmp_path / "own"
-    own.mkdir()
-    on_files = settings.replace(lease_ttl_s=LEASE_TTL_S, store=f"file://{shelf}")
-    with scene(on_files, tmp_path / "workers", EAGER | {"KAFKA_JUPYTER_STORE": on_files.store, "TMPDIR": str(own)}) as made:
-        made.workers.start("only")
-        run = submit(made.log, epochs=1_000_000, rows=64)
-        checkpointed(made, run, 2)
-        shelf.rename(tmp_path / "elsewhere")
-        shelf.touch()  # where folders should be made there is a file now
-        begun = made.running(run, 20).open
-        assert begun is not None
-        most = 0
-        while len(epochs_of(made, run)) < begun.epoch + 200:
-            most = max(most, len(list(own.rglob("checkpoint-*.safetensors"))))
-        assert 1 <= most <= 3  # one that is tried, one that waits, one that is being written
-        before = len(of_kind(made, run, control.Checkpointed))
-        shelf.unlink()
-        (tmp_path / "elsewhere").rename(shelf)
-        newest = checkpointed(made, run, before + 1)[-1]
-        assert newest.epoch > begun.epoch + 150
-        ask(run, control.PauseRequested)
-        settled(made, run, State.PAUSED)
+def test_while_the_store_is_away_the_newest_checkpoint_waits_and_no_other(on_files: tuple[Scene, pathlib.Path]) -> None:
+    made, shelf = on_files
+    elsewhere = shelf.with_name("elsewhere")
+    run = submit(made.log, epochs=1_000_000, rows=64)
+    checkpointed(made, run, 2)
+    shelf.rename(elsewhere)
+    shelf.touch()  # where folders should be made there is a file now
+    begun = made.running(run, 20).open
+    assert begun is not None
+    most = 0
+    while len(epochs_of(made, run)) < begun.epoch + 80:
+        most = max(most, len(list(shelf.with_name("own").rglob("checkpoint-*.safetensors"))))
+    assert 1 <= most <= 3  # one that is tried, one that waits, one that is being written
+    before = len(of_kind(made, run, control.Checkpointed))
+    shelf.unlink()
+    elsewhere.rename(shelf)
+    newest = checkpointed(made, run, before + 1)[-1]
+    assert newest.epoch > begun.epoch + 50
+    run.cancel()
+    made.ended(run)
+
+
+def test_a_checkpoint_with_flipped_bytes_gives_way_to_the_one_before_which_is_said(on_files: tuple[Scene, pathlib.Path]) -> None:
+    made, _ = on_files
+    run = submit(made.log, epochs=EPOCHS, rows=1000)
+    checkpointed(made, run, 3)
+    ask(run, control.PauseRequested)
+    before, last = settled(made, run, State.PAUSED).checkpoints
+    made.workers.all[0].terminate()  # the next one has nothing in its cache
+    part = last.parts["state"]
+    assert isinstance(part, UrlRef)
+    file = pathlib.Path(part.url.removeprefix("file://"))
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.chmod(0o600)
+    file.write_bytes(data)
+    made.workers.start("another")
+    ask(run, control.ResumeRequested)
+    state = made.ended(run)
+    assert state.state is State.SUCCEEDED
+    assert state.starts[1].place == (before.epoch, before.step)
+    assert any("could not be read" in line.text for line in made.follower.history(run.run_id).lines)
+    assert epochs_of(made, run) == list(range(EPOCHS))
+    assert result(made, state) == undisturbed(made, run)
 
 
 def test_a_child_that_makes_no_step_is_killed_and_the_run_tried_again(eager: Scene) -> None:

@@ -1,4 +1,4 @@
-"""The group on `task`, by the broker's own account: whose partition it is, and what its committed offsets say."""
+"""Who takes what: the group on `task`, by the broker's own account, and what its committed offsets say."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from kafka_jupyter.brokers.log import Log
-from kafka_jupyter.protocol import topics
+from kafka_jupyter.protocol import control, topics
 from kafka_jupyter.runs.state import State
 from kafka_jupyter.settings import Settings
 from tests.kafka.conftest import scene
@@ -58,6 +58,25 @@ def partition(run: Submission) -> int:
 
 
 @pytest.mark.timeout(300)
+def test_twenty_runs_on_three_workers_all_succeed_exactly_once(own: Scene) -> None:
+    for name in ("a", "b", "c"):
+        own.workers.start(name)
+    own.workers_there(3)
+    runs = [submit(own.log, f"run{i}", epochs=1) for i in range(20)]
+    states = [own.ended(run, within=90) for run in runs]
+    assert {str(state.state) for state in states} == {"SUCCEEDED"}
+    assert [state.last_n for state in states] == [1] * 20
+    for run in runs:
+        assert [type(record) for record in own.records(run)].count(control.Succeeded) == 1
+    assert len({state.starts[-1].worker for state in states}) > 1
+
+
+def test_cancel_of_a_queued_run_needs_no_worker(own: Scene) -> None:
+    run = submit(own.log)
+    run.cancel()
+    assert own.ended(run, within=5).state is State.CANCELLED
+
+
 def test_the_owner_of_a_tasks_partition_takes_it_while_others_wait(strict: Scene) -> None:
     for name in ("first", "second"):
         strict.workers.start(name)

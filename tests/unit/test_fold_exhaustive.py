@@ -24,8 +24,8 @@ NEEDS_A_RUSH = "records_need_no_nonce"  # only whoever does not wait for its cla
 @pytest.mark.parametrize(
     ("records", "processes", "requests"),
     [
-        pytest.param(8, 2, 4, marks=pytest.mark.xdist_group("long logs"), id="8 records, 2 workers, 4 requests"),
-        pytest.param(6, 3, 6, marks=pytest.mark.xdist_group("wide logs"), id="6 records, 3 processes of 2 names, 6 requests"),
+        pytest.param(8, 2, 4, id="8 records, 2 workers, 4 requests"),
+        pytest.param(6, 3, 6, id="6 records, 3 processes of 2 names, 6 requests"),
     ],
 )
 def test_all_small_histories_keep_the_rules(records: int, processes: int, requests: int) -> None:
