@@ -69,6 +69,7 @@ class Follower:
         self._complete: set[str] = set()  # runs whose earlier rows were read as well
         self._reader: Reader | None = None
         self._thread: threading.Thread | None = None
+        self._beginning = threading.Lock()  # of the thread
         self._stopping = threading.Event()
         self._ready = threading.Event()
         self._failure: BaseException | None = None
@@ -78,9 +79,10 @@ class Follower:
 
     def start(self, timeout_s: float = 30.0) -> None:
         """Catches up with the log. Raises BrokerUnreachable and the like, or what stopped the reading."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="kafka_jupyter-follower", daemon=True)
-            self._thread.start()
+        with self._beginning:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="kafka_jupyter-follower", daemon=True)
+                self._thread.start()
         if not self._ready.wait(timeout_s):
             raise self.log.cluster.unreachable()
         if self._failure is not None:
@@ -88,8 +90,10 @@ class Follower:
 
     def close(self) -> None:
         self._stopping.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(5)
+        with self._beginning:  # another thread may be about to start it
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(5)
 
     @property
     def alive(self) -> bool:
