@@ -19,7 +19,7 @@ from kafka_jupyter.settings import Settings
 from tests.support.scheduling import ByFile
 
 # Playwright keeps an event loop running in its process until the session ends: what needs a loop of its own comes before the browser.
-# After it come the many short files with which two processes end at the same time.
+# After it come the many short files with which the processes end at the same time.
 ORDER = ("faults", "unit", "server", "notebook", "acceptance", "browser", "capture", "kafka")
 
 
@@ -31,7 +31,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whoever asks for a broker is marked `kafka`, so that `-m "not kafka"` runs without one.
 
-    The faults come first: they are the longest that stay in one process (`make test` has two, each with a Kafka of its own).
+    The faults come first: they are the longest that stay in one process (`make test` has three, each with a Kafka of its own).
     """
     items.sort(key=lambda item: ORDER.index(_room(item)))
     for item in items:

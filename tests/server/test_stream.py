@@ -86,6 +86,12 @@ async def test_a_stream_does_not_count_as_activity_of_a_person(server: Server, l
 async def test_a_page_with_cards_gets_the_states_of_those_first_and_nothing_else(server: Server, log: Log) -> None:
     await server.get("runs")
     shown, other = Player.new(log).whole(), Player.new(log)
+
+    async def read() -> bool:
+        answer = await server.get(f"runs/{shown.run_id}")
+        return answer.status == 200 and answer.json["run"]["terminal"] is True
+
+    await eventually(read, "the server never read the run")
     stream = await begun(server, f"?runs={shown.run_id}")
     assert [card["run_id"] for card in stream.of("run")] == [shown.run_id]
     other.whole()
