@@ -8,7 +8,7 @@ from tests.support import simulator
 from tests.support.broken_rules import BROKEN
 
 HISTORIES = 100_000
-PART = 2_000  # a test; two processes share them
+PART = 2_000  # a test; the processes share them
 SEARCHED = 6_000  # histories within which a broken rule must show itself
 
 
