@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import faulthandler
 import functools
 import logging
 import math
@@ -336,9 +337,11 @@ class Supervisor:
 
 
 def main(settings: Settings, slots: int = 1, name: str = "") -> None:
-    """A worker in the foreground, until SIGTERM or Ctrl-C. What it does goes to stderr."""
+    """A worker in the foreground, until SIGTERM or Ctrl-C. What it does goes to stderr; after SIGUSR1 also where each of its threads is."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("kafka_jupyter").setLevel(logging.INFO)
+    if hasattr(faulthandler, "register"):  # POSIX
+        faulthandler.register(signal.SIGUSR1)
     supervisor = Supervisor(resolve(settings), slots, name)
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:

@@ -99,6 +99,12 @@ class Crew:
         """Workers on their posts that have ended by themselves."""
         return [f"{worker.name} ended with {worker.process.returncode}" for worker in self.now if worker.process.poll() is not None]
 
+    def tell_where_they_are(self) -> None:
+        """Each worker writes the stacks of its threads into its log."""
+        for worker in self.now:
+            if worker.process.poll() is None:
+                worker.process.send_signal(signal.SIGUSR1)
+
     def memory(self) -> int:
         """Bytes resident of the largest supervisor."""
         return max(psutil.Process(worker.process.pid).memory_info().rss for worker in self.now if worker.process.poll() is None)

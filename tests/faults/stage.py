@@ -87,7 +87,7 @@ class Stage:
 
     def told(self) -> str:
         """What a failure prints: enough to play it again, and to see what happened."""
-        logs = "\n".join(f"--- {worker.folder.name}\n{worker.log[-3000:]}" for worker in self.crew.all)
+        logs = "\n".join(f"--- {worker.folder.name}\n{worker.log[-8000:]}" for worker in self.crew.all)
         return f"{self.name}, seed {self.seed}\n" + "\n".join(self._diary) + "\n" + logs
 
     # --- submitting
@@ -149,6 +149,7 @@ class Stage:
         try:
             wait_until(condition, message, within)
         except AssertionError as late:
+            self.crew.tell_where_they_are()
             records = _records(self.look(), self.open_runs()[:3])
             raise AssertionError("\n".join([str(late), *records, self.told()])) from None
 

@@ -118,6 +118,7 @@ def _one(stage: Stage, strikes: Strikes, kind: str, post: int, victims: list[str
     awake_s = stage.clock.now_s
     stage.until(lambda: not any(map(alive, pids)), f"children {pids} of w{post} live on after {kind}", 30.0)
     strikes.dead_s.setdefault(kind, []).append(stage.clock.now_s - awake_s)
+    stage.note(f"its children were gone {strikes.dead_s[kind][-1]:.2f} s after that")
 
 
 def _claimed_ms(stage: Stage, run_id: str) -> int:
