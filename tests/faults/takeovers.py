@@ -35,7 +35,7 @@ class Strikes:
     dead_s: dict[str, list[float]] = dataclasses.field(default_factory=dict)
 
     def count(self, *kinds: str) -> int:
-        return sum(len(self.struck.get(kind, ())) for kind in kinds)
+        return sum(len(self.struck.get(kind, ())) for kind in set(kinds))
 
 
 @contextlib.contextmanager
