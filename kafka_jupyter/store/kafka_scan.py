@@ -25,7 +25,9 @@ class Scanner:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._patience_s = max(cluster.settings.connect_timeout_s, cluster.settings.delivery_timeout_s)
-        self._lock = threading.Lock()
+        # Of this thread again, perhaps: a scan that an error has left in the middle may be ended by the garbage collector, which
+        # comes when it likes, also while we hold the lock.
+        self._lock = threading.RLock()
         self._idle: list[tuple[float, Reader]] = []  # with when their last fetch is over, that one first
 
     def scan(self, place: Partition, start: int | None, until: int | None = None) -> Iterator[Message]:

@@ -183,7 +183,8 @@ class _Forkserver:
             if not pid:
                 continue
             # What the child started goes with it. The number cannot mean anybody else yet: this is microseconds after the wait.
-            _signal_group(pid, signal.SIGKILL)
+            with contextlib.suppress(OSError):
+                os.killpg(pid, signal.SIGKILL)
             del self._running[child.id]
             number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
             self._tell(
@@ -197,13 +198,12 @@ class _Forkserver:
 
 
 def _signal_group(pid: int, number: int) -> None:
-    """To the whole process group; before `setsid` has run in the child, to the child."""
+    """To the whole process group; before `setsid` has run in the child, to the child. It has not been waited for: the number is its own."""
     try:
         os.killpg(pid, number)
     except OSError:
-        with contextlib.suppress(OSError):
-            if os.getpgid(pid) != pid:
-                os.kill(pid, number)
+        with contextlib.suppress(OSError):  # and not only if it leads no group: it may have become a leader in this moment
+            os.kill(pid, number)
 
 
 def _die_with(parent: int) -> None:

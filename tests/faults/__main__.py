@@ -72,7 +72,7 @@ def _fold(brokers: Brokers, folder: pathlib.Path, seed: int, seconds: float) -> 
 # Rows → (scenario, its share of the time)
 SCENARIOS: dict[str, tuple[Scenario, float]] = {
     "R1 R2 R16": (_of(storms, 1000), 6),
-    "R3": (_takeovers(zombies, 250), 5),
+    "R3": (_takeovers(zombies, 280), 5),
     "R5": (_takeovers(kills, 200), 3),
     "R6 disk stall": (_careful, 3),
     "R7": (_of(twins, TRIALS), 10),

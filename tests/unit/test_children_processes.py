@@ -114,6 +114,13 @@ def test_terminate_ends_a_child_and_its_deaf_grandchild_within_a_second(children
     assert alive([grandchild], within=1) == []
 
 
+def test_a_child_that_is_ended_while_it_begins_ends(children):
+    begun = [Watched(children) for _ in range(50)]
+    for watched in begun:
+        watched.child.terminate(0)
+    assert {watched.exit().signal for watched in begun} == {signal.SIGKILL}
+
+
 def test_a_child_that_ignores_sigterm_is_killed_after_the_grace(children):
     watched = Watched(children)
     order(watched, "deaf")
