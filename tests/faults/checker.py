@@ -141,8 +141,14 @@ def named_parts(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def kept(run: Run) -> list[Entry]:
-    """The last two accepted checkpoints, and the best: by their `value`, the first of equals; one of another metric does not compete."""
-    checkpoints = [entry for entry in run.accepted if entry.type == "checkpointed"]
+    """The last two accepted checkpoints, and the best: by their `value`, the first of equals; one of another metric does not compete.
+
+    A copy of one that was accepted before is no other checkpoint.
+    """
+    checkpoints: list[Entry] = []
+    for entry in run.accepted:
+        if entry.type == "checkpointed" and all(entry.record != earlier.record for earlier in checkpoints):
+            checkpoints.append(entry)
     best: Entry | None = None
     for entry in checkpoints:
         if entry.record.get("value") is not None and (best is None or _better(entry.record, best.record)):

@@ -176,6 +176,12 @@ def test_i4_the_last_two_checkpoints_must_be_there_whatever_the_end() -> None:
     assert wrong(topics(*GOOD[:4], checkpoint(1, "gone"), checkpoint(2), checkpoint(3), FAILED)) == []  # what is superseded may be deleted
 
 
+def test_i4_a_copy_of_a_superseded_checkpoint_takes_the_place_of_no_other() -> None:
+    copied = [checkpoint(1, "gone"), checkpoint(2), checkpoint(3), checkpoint(1, "gone")]
+    assert wrong(topics(*GOOD[:4], *copied, FAILED)) == []
+    assert wrong(topics(*GOOD[:4], *copied[:2], checkpoint(3, "gone"), copied[3], FAILED)) == ["I4"]
+
+
 def test_i4_the_best_checkpoint_must_be_there_too() -> None:
     later = (checkpoint(2, value=0.4), checkpoint(3), checkpoint(4, value=0.2), FAILED)
     assert wrong(topics(*GOOD[:4], checkpoint(1, "gone", 0.1), *later)) == ["I4"]
