@@ -130,9 +130,9 @@ class Store:
         with self.lease() as lease:
             return lease.fetch(part, name).read_bytes()
 
-    def verify(self, ref: Ref, name: str = "") -> None:
+    def verify(self, ref: Ref, name: str = "", progress: Progress | None = None) -> None:
         """Reads the artifact back from where it lies, past the cache, and hashes it. Raises as `fetch`."""
-        with self._read_whole(ref, name or describe(ref), None):
+        with self._read_whole(ref, name or describe(ref), progress):
             pass
 
     def lease(self) -> Lease:

@@ -21,6 +21,7 @@ from kafka_jupyter.protocol.task import Task
 from kafka_jupyter.runs import changes, checkpoints
 from kafka_jupyter.runs.lease import heartbeat_period
 from kafka_jupyter.runs.state import RunState, Wish
+from kafka_jupyter.store import Progress
 from kafka_jupyter.worker import endings
 from kafka_jupyter.worker.checkpoints import Checkpoints
 from kafka_jupyter.worker.children import Child, Exit
@@ -59,18 +60,16 @@ class Attempt:
         self._child: Child | None = None
         self._done: frames.Done | None = None
         self._error: frames.Error | None = None
-        self._suspended = False
+        self._suspended = self._stop = self._stalled = self._refused = False
         self._leaving: tuple[Ending, float] | None = None  # what to say once its last checkpoint is safe, and when at the latest
         self._ending: Ending | None = None
         self._interrupted: Ending | None = None  # cancelled, or the worker shuts down: what to say when the child is gone
-        self._stop = False
-        self._refused = False
         self._kept: dict[str, Part] = {}  # results that are stored already, by local file
         self._outage_since_s: float | None = None
         self._again: tuple[float, Callable[[], None]] | None = None  # when to try once more, and what
         self._training_since_s = now_s
         self._stall = StallClock(site.settings.stall_timeout_s, now_s)
-        self._stalled = False
+        self._moved: Progress = lambda *_: site.post(self._stall.step)  # bytes came from the store, or went there
         self._forwarded: set[str] = set()
         self._own: dict[str, Any] = {"run_id": self.run_id, "n": self.n, "worker": site.worker_id, "nonce": self.nonce}
         self._checkpoints = Checkpoints(site, self._own, self._reporter)
@@ -134,9 +133,8 @@ class Attempt:
         if self._again is not None and now_s >= self._again[0]:
             (_, step), self._again = self._again, None
             step()
-        if self._stall.stalled(now_s) and self._child is not None and not self._stalled:
-            self._stalled = True
-            self._child.terminate(0)
+        if self._stall.stalled(now_s) and not self._stalled:
+            self._end_stalled()
         self._checkpoints.tick(now_s)
         self._leave_when_safe()
         if self._leaving is not None and now_s > self._leaving[1]:
@@ -172,9 +170,9 @@ class Attempt:
         self._prepare()
 
     def _prepare(self) -> None:
-        folder = self._site.folder / f"{self.run_id}-{self.n}-{self.nonce}"
-        candidates = checkpoints.kept(self._state)
-        self._site.aside(lambda: prepare(self._site, self._place, self.run_id, folder, self._task, candidates), self._on_prepared)
+        self._stall.step()
+        folder, kept = self._site.folder / f"{self.run_id}-{self.n}-{self.nonce}", checkpoints.kept(self._state)
+        self._site.aside(lambda: prepare(self._site, self._place, self.run_id, folder, self._task, kept, self._moved), self._on_prepared)
 
     def _on_prepared(self, outcome: Prepared | Exception) -> None:
         if isinstance(outcome, Prepared) and self.phase is not Phase.PREPARING:
@@ -183,12 +181,9 @@ class Attempt:
             return
         if isinstance(outcome, Exception):
             if not self._tried_again(outcome, self._prepare):
-                self._say(self._interrupted or endings.refusal(self._own, outcome, trained=False))
+                self._say(endings.refusal(self._own, outcome, trained=False))
             return
         self._prepared, self._task, self._outage_since_s = outcome, None, None
-        if self._interrupted is not None:
-            self._say(self._interrupted)
-            return
         state = self._state
         if state.wish is Wish.STOP and state.checkpoints and outcome.point is None:
             lost = errors.ArtifactMissing(name="of the last checkpoint", detail="; ".join(outcome.notes))
@@ -279,9 +274,10 @@ class Attempt:
             self._say(self._interrupted or endings.death(self._own, exit, self._reporter.place[0]))
 
     def _keep(self) -> None:
+        self._stall.step()
         done, owner = self._done, owner_of(self.run_id, self.n)
         assert done is not None
-        self._site.aside(lambda: keep(self._site, self.run_id, owner, done.files, done.outputs, self._kept), self._on_kept)
+        self._site.aside(lambda: keep(self._site, self.run_id, owner, done.files, done.outputs, self._kept, self._moved), self._on_kept)
 
     def _on_kept(self, outcome: Results | Exception) -> None:
         if self.phase is not Phase.STORING:
@@ -317,12 +313,21 @@ class Attempt:
         self._again = (now + AGAIN_S, step)
         return True
 
+    def _end_stalled(self) -> None:
+        """Nothing was trained, brought in or stored for `stall_timeout_s`. A thread that waits for the store cannot be ended, only left."""
+        if self._child is not None:
+            self._stalled = True
+            self._child.terminate(0)
+        elif self.phase in (Phase.PREPARING, Phase.STORING):
+            stuck = endings.stuck(self._own, self._site.store.url, self._site.settings.stall_timeout_s, self.phase is Phase.STORING)
+            self._say(self._interrupted or stuck)
+
     def _interrupt(self, ending: Ending) -> None:
         """Ends the child; the record follows when it is gone."""
         if self._interrupted is not None or self.phase in (Phase.ENDING, Phase.OVER):
             return
         self._interrupted = ending
-        if self._again is not None or self.phase is Phase.LEAVING:
+        if self._again is not None or self.phase in (Phase.PREPARING, Phase.LEAVING):
             self._say(ending)
         if self._child is not None:
             self._child.terminate(self._site.settings.cancel_grace_s)

@@ -68,6 +68,12 @@ def stall(own: dict[str, Any], exit: Exit, place: tuple[int, int], seconds: floa
     )
 
 
+def stuck(own: dict[str, Any], store: str, seconds: float, trained: bool) -> Ending:
+    """The store is silent, before or after the training. Others may find it well: before it the run is left to them."""
+    silent = errors.StoreError(store=store, detail=f"no byte came or went for {seconds:g} s (stall_timeout_s)")
+    return refusal(own, silent, trained)
+
+
 def death(own: dict[str, Any], exit: Exit, epoch: int) -> Ending:
     """A child that died without a word: tried again as rule 7 says."""
     message = exit.detail or (f"killed by signal {exit.signal}" if exit.signal else f"ended with exit code {exit.code}")

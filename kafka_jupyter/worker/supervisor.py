@@ -12,6 +12,7 @@ import faulthandler
 import functools
 import logging
 import math
+import os
 import queue
 import secrets
 import signal
@@ -53,7 +54,7 @@ from kafka_jupyter.worker.snapshotter import Snapshotter
 logger = logging.getLogger(__name__)
 
 INFO_PERIOD_S = 5.0  # between two records of `worker_state`
-SHUTDOWN_S = 10.0  # a shutdown waits so long for its records to be read back
+SHUTDOWN_S = 10.0  # a shutdown waits so long for its records to be read back, and for the store
 MISSING_S = 5.0  # a topic that is gone for longer does not come back as it was
 RECENT_TASKS = 8  # kept in memory, at most 512 KiB each
 ORPHAN_AGE_MS = topics.DAY_MS  # an older task that has no control records left is history, not work
@@ -82,6 +83,7 @@ class Supervisor:
         self._waiting_changed = True
         self._last_contact_s = time.monotonic()
         self._equipment = frames.Equipment()
+        self.stuck = False  # after `run`: a thread waits for the store, perhaps for ever
 
     # --- life
 
@@ -99,7 +101,7 @@ class Supervisor:
             closing.callback(prober.close)
             folder = closing.enter_context(tempfile.TemporaryDirectory(prefix="kafka_jupyter-", ignore_cleanup_errors=True))
             pool = concurrent.futures.ThreadPoolExecutor(max(4, 2 * self._slots), "kafka_jupyter-transfer")
-            closing.callback(pool.shutdown, wait=True, cancel_futures=True)
+            closing.callback(self._end, pool)
             follower = Follower(log, rows=False)
             self._site = Site(
                 self.settings, self.worker_id, self.host, self._slots, Path(folder), log, follower, store, Outbox(log),
@@ -137,6 +139,17 @@ class Supervisor:
                 self._site.log.bury_worker(self.worker_id)
         except errors.BrokerError as failure:
             logger.warning("no goodbye to Kafka: %s", failure)
+
+    def _end(self, pool: concurrent.futures.ThreadPoolExecutor) -> None:
+        """What is on its way to the store or from it comes to its end, unless the store is silent: nobody can end such a thread."""
+        ended = threading.Event()
+
+        def end() -> None:
+            pool.shutdown(wait=True, cancel_futures=True)
+            ended.set()
+
+        threading.Thread(target=end, name="kafka_jupyter-end", daemon=True).start()
+        self.stuck = not ended.wait(SHUTDOWN_S)
 
     def stop(self) -> None:
         """Stops claiming, ends what runs with Released, says goodbye. From any thread; a signal handler may call it."""
@@ -350,3 +363,7 @@ def main(settings: Settings, slots: int = 1, name: str = "") -> None:
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
     supervisor.run()
+    if supervisor.stuck:
+        logger.warning("the store is silent: the thread that waits for it is left behind")
+        logging.shutdown()
+        os._exit(0)  # the interpreter would wait for its threads

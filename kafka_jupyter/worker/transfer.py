@@ -12,7 +12,7 @@ from kafka_jupyter import errors
 from kafka_jupyter.protocol import codec, control, topics
 from kafka_jupyter.protocol.parts import InlineBytes, InlineText, Part
 from kafka_jupyter.protocol.task import ResumePoint, Task
-from kafka_jupyter.store import Lease
+from kafka_jupyter.store import Lease, Progress
 from kafka_jupyter.store.source import Chunks
 from kafka_jupyter.worker.site import Site
 
@@ -58,6 +58,7 @@ def prepare(
     folder: pathlib.Path,
     known: Task | None = None,
     checkpoints: Sequence[control.Checkpointed] = (),
+    progress: Progress | None = None,
 ) -> Prepared:
     """Reads the Task (unless it is `known`), checks its model against the allow-list, brings every part to a local file, and the first
     of `checkpoints` that can be read (else that of the task, for a run that was retried).
@@ -78,9 +79,9 @@ def prepare(
     try:
         from kafka_jupyter.models import allowlist  # pure JSON, but the room imports Keras elsewhere
 
-        inputs = {name: str(_local(lease, part, name, folder / "inputs")) for name, part in task.parts().items()}
+        inputs = {name: str(_local(lease, part, name, folder / "inputs", progress)) for name, part in task.parts().items()}
         allowlist.check(pathlib.Path(inputs["model"]).read_bytes())
-        point, files, notes = _brought(lease, _points(checkpoints, task), inputs, folder / "inputs")
+        point, files, notes = _brought(lease, _points(checkpoints, task), inputs, folder / "inputs", progress)
     except BaseException:
         lease.close()
         shutil.rmtree(folder, ignore_errors=True)
@@ -95,15 +96,15 @@ def _points(checkpoints: Sequence[control.Checkpointed], task: Task) -> list[Res
 
 
 def _brought(
-    lease: Lease, points: Iterable[ResumePoint], inputs: dict[str, str], folder: pathlib.Path
+    lease: Lease, points: Iterable[ResumePoint], inputs: dict[str, str], folder: pathlib.Path, progress: Progress | None
 ) -> tuple[ResumePoint | None, dict[str, str], list[str]]:
     """The first that is whole, its files by place, and why those before it were passed over (rule 8). Its state becomes an input."""
     notes = []
     for point in points:
         where = f"epoch {point.epoch}, step {point.step}"
         try:
-            state = str(_local(lease, point.state, "checkpoint", folder))
-            files = {place: str(_local(lease, part, f"file-{i}", folder)) for i, (place, part) in enumerate(point.files.items())}
+            state = str(_local(lease, point.state, "checkpoint", folder, progress))
+            files = {place: str(_local(lease, part, f"file-{i}", folder, progress)) for i, (place, part) in enumerate(point.files.items())}
         except (errors.ArtifactMissing, errors.ArtifactTruncated, errors.ArtifactAltered) as failure:
             notes.append(f"The checkpoint of {where} could not be read, an older one is taken: {failure}")
             continue
@@ -112,9 +113,9 @@ def _brought(
     return None, {}, notes
 
 
-def _local(lease: Lease, part: Part, name: str, folder: pathlib.Path) -> pathlib.Path:
+def _local(lease: Lease, part: Part, name: str, folder: pathlib.Path, progress: Progress | None) -> pathlib.Path:
     if not isinstance(part, InlineText | InlineBytes):
-        return lease.fetch(part, name)
+        return lease.fetch(part, name, progress)
     file = folder / name.replace("/", "-")
     file.write_bytes(part.text.encode() if isinstance(part, InlineText) else part.data)
     return file
@@ -131,7 +132,15 @@ class Results:
     files: list[control.OutputFile]
 
 
-def keep(site: Site, name: str, owner: str, files: dict[str, str], outputs: dict[str, str], kept: dict[str, Part]) -> Results:
+def keep(
+    site: Site,
+    name: str,
+    owner: str,
+    files: dict[str, str],
+    outputs: dict[str, str],
+    kept: dict[str, Part],
+    progress: Progress | None = None,
+) -> Results:
     """Stores what a child left, for its attempt (see `owner_of`), and reads it back and hashes it (rule 8) before anybody is told of it.
 
     `kept`, by local file, is what an earlier try has stored; what this one stores is added.
@@ -139,21 +148,21 @@ def keep(site: Site, name: str, owner: str, files: dict[str, str], outputs: dict
     room = RESULTS_INLINE - sum(part.size for part in kept.values() if isinstance(part, InlineBytes))
     for label, file in (*files.items(), *sorted(outputs.items())):
         if file not in kept:
-            kept[file] = part = _stored(site, f"{name}/{label}", owner, pathlib.Path(file), min(RESULT_INLINE, room))
+            kept[file] = part = _stored(site, f"{name}/{label}", owner, pathlib.Path(file), min(RESULT_INLINE, room), progress)
             room -= part.size if isinstance(part, InlineBytes) else 0
     return Results(
         {part: kept[file] for part, file in files.items()}, [control.OutputFile(path, kept[file]) for path, file in sorted(outputs.items())]
     )
 
 
-def _stored(site: Site, name: str, owner: str, file: pathlib.Path, inline: int) -> Part:
+def _stored(site: Site, name: str, owner: str, file: pathlib.Path, inline: int, progress: Progress | None) -> Part:
     size = file.stat().st_size
     if size <= inline:
         return InlineBytes(file.read_bytes())
     for tries_left in reversed(range(PUTS)):
-        ref = site.store.put(name, size, _chunks(file), limited=False, owner=owner)
+        ref = site.store.put(name, size, _chunks(file), progress=progress, limited=False, owner=owner)
         try:
-            site.store.verify(ref, name)
+            site.store.verify(ref, name, progress)
         except (errors.ArtifactAltered, errors.ArtifactTruncated):  # spoilt on its way: what was trained lies here and is whole
             with contextlib.suppress(errors.StoreError, errors.BrokerError):
                 site.store.rm(ref)

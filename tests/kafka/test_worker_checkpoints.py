@@ -238,6 +238,30 @@ def test_a_checkpoint_with_flipped_bytes_gives_way_to_the_one_before_which_is_sa
     assert result(made, state) == undisturbed(made, run)
 
 
+def test_a_store_that_is_silent_costs_the_worker_the_run_and_not_the_run_itself(on_files: tuple[Scene, pathlib.Path]) -> None:
+    made, _ = on_files
+    (deaf,) = [worker for worker in made.workers.all if worker.process.poll() is None]
+    run = submit(made.log, epochs=EPOCHS, rows=1000)
+    checkpointed(made, run, 2)
+    ask(run, control.PauseRequested)
+    part = settled(made, run, State.PAUSED).checkpoints[-1].parts["state"]
+    assert isinstance(part, UrlRef)
+    file = pathlib.Path(part.url.removeprefix("file://"))
+    aside = file.rename(file.with_name("aside"))
+    os.mkfifo(file)  # whoever opens it waits for a writer
+    ask(run, control.ResumeRequested)
+    wait_until(lambda: of_kind(made, run, control.Released)[1:], "the worker holds on to the run", within=30)
+    _, released = of_kind(made, run, control.Released)
+    assert isinstance(released, control.Released)
+    assert (released.reason, "no byte came or went for 4 s" in released.detail) == ("unfit", True)
+    made.ended(submit(made.log, epochs=1))  # it still works for others
+    assert "no byte came" in str(made.follower.card(run.run_id)["waiting"])
+    aside.rename(file)
+    made.workers.start("hearing")
+    assert made.ended(run).state is State.SUCCEEDED
+    assert deaf.terminate() == 0
+
+
 def test_a_child_that_makes_no_step_is_killed_and_the_run_tried_again(eager: Scene) -> None:
     run = submit(eager.log, epochs=EPOCHS, rows=1000)
     checkpointed(eager, run, 2)
