@@ -7,7 +7,9 @@ import os
 import pathlib
 import sys
 import time
+import urllib.error
 import urllib.parse
+import urllib.request
 from collections.abc import Iterable
 from typing import Any
 
@@ -101,17 +103,27 @@ def _write(folder: pathlib.Path, living: Iterable[Daemon]) -> None:
 
 
 def _server(lab: Daemon) -> dict[str, Any]:
-    """What every Jupyter server writes into a file when it listens. Waits for that."""
+    """What every Jupyter server writes into a file, once it answers: it writes that in the moment before it listens."""
     from jupyter_core.paths import jupyter_runtime_dir
 
     file = pathlib.Path(jupyter_runtime_dir()) / f"jpserver-{lab.pid}.json"
     deadline = time.monotonic() + _LAB_READY_S
-    while not file.exists():
+    while not (file.exists() and _answers(msgspec.json.decode(file.read_bytes())["url"])):
         if not lab.alive or time.monotonic() > deadline:
             raise LocalKafkaError(detail=f"JupyterLab did not come up: {daemons.tail(pathlib.Path(lab.log))} (its log is {lab.log})")
         time.sleep(0.05)
     server: dict[str, Any] = msgspec.json.decode(file.read_bytes())
     return server
+
+
+def _answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(f"{url}api", timeout=1).close()
+    except urllib.error.HTTPError:  # also an answer
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _lab_address(server: dict[str, Any], wanted: pathlib.Path) -> str:

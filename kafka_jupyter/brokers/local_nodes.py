@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import pathlib
+import random
 import re
 import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -21,6 +22,7 @@ from kafka_jupyter.settings import Settings
 
 READY_S = 60.0  # a node that is not ready by then is broken; two busy cores needed 15 s for three nodes
 FORMAT_S = 60.0
+_PORTS = range(10_240, 32_768)  # below those that systems give to outgoing connections
 
 # Relative paths only, every process runs in the folder: no path has to survive Java's property files (Latin-1, comma-separated).
 _LOG4J = """Configuration:
@@ -91,7 +93,7 @@ def choose_ports(count: int, wish: Sequence[Ports]) -> list[Ports]:
         wanted = wish[i] if i < len(wish) else Ports(0, 0)
         pair = []
         for port in (wanted.broker, wanted.controller):
-            port = port if port and port not in taken and _is_free(port) else _free_port(taken)
+            port = port if port and port not in taken and _is_free(port) else free_port(taken)
             taken.add(port)
             pair.append(port)
         chosen.append(Ports(*pair))
@@ -109,12 +111,11 @@ def _is_free(port: int) -> bool:
         return True
 
 
-def _free_port(taken: set[int]) -> int:
+def free_port(taken: Collection[int] = ()) -> int:
+    """None that the system gives: any connection to anywhere may have that one in the next moment."""
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port not in taken:
+        port = random.choice(_PORTS)
+        if port not in taken and _is_free(port):
             return port
 
 

@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import shutil
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -18,6 +17,7 @@ from typing import Any
 import nbformat
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, sync_playwright
 
+from kafka_jupyter.brokers.local_nodes import free_port
 from tests.support.waiting import wait_until
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -194,13 +194,6 @@ def _own_folders(root: pathlib.Path, disabled: Sequence[str]) -> dict[str, str]:
         "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
         "IPYTHONDIR": str(home / "ipython"),
     }
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port: int = server.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager

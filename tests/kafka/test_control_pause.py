@@ -31,7 +31,7 @@ def pause(scene: Scene, client: Client, run: Submission, epochs: int = 2) -> Tra
     scene.running(run, epochs)
     asked = client.attach(run.run_id)
     asked.pause()
-    wait_until(lambda: asked.state == "PAUSED", f"{asked!r} was never paused", within=READY_S)
+    wait_until(lambda: asked.state == scene.state(run).state == "PAUSED", f"{asked!r} was never paused", within=READY_S)
     return asked
 
 

@@ -10,10 +10,6 @@ from kafka_jupyter.brokers import daemons, local_jars, local_java, local_nodes
 from kafka_jupyter.settings import Settings
 
 
-def free_port() -> int:
-    return local_nodes.choose_ports(1, [])[0].broker
-
-
 @contextlib.contextmanager
 def kafka_with_door(folder: pathlib.Path, protocol: str, port: int, advertised: int, properties: Sequence[str] = ()) -> Iterator[None]:
     """The door listens at `port`; clients are told to come to `advertised`. `properties`: more lines for the broker's file."""

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kafka_jupyter.brokers.local_nodes import free_port
 from tests.support.waiting import wait_until
 
 TOKEN = "a-token-of-the-tests"
@@ -20,7 +21,7 @@ TOKEN = "a-token-of-the-tests"
 
 class JupyterServer:
     def __init__(self, folder: pathlib.Path, env: Mapping[str, str]) -> None:
-        self._port = _free_port()
+        self._port = free_port()
         self._log = folder / "server.log"
         command = [
             sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
@@ -100,9 +101,3 @@ def _read(answer: http.client.HTTPResponse, seen: list[dict[str, Any]]) -> None:
         while line := answer.readline():
             if line.startswith(b"data: "):
                 seen.append(json.loads(line[6:]))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

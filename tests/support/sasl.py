@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from confluent_kafka.admin import AclBinding, AclOperation, AclPermissionType, AdminClient, ResourcePatternType, ResourceType
 
 from kafka_jupyter.brokers.kafka import Cluster
+from kafka_jupyter.brokers.local_nodes import free_port
 from kafka_jupyter.settings import Settings
-from tests.support.door import free_port, kafka_with_door
+from tests.support.door import kafka_with_door
 
 SUPER = "ada"  # may do everything; what others may do is for ACLs to say
 _AUTHORIZER = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"

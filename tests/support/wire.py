@@ -9,7 +9,8 @@ import struct
 import threading
 from collections.abc import Iterator
 
-from tests.support.door import free_port, kafka_with_door
+from kafka_jupyter.brokers.local_nodes import free_port
+from tests.support.door import kafka_with_door
 
 _PRODUCE = 0  # the API key of a produce request
 _LENGTH = struct.Struct(">i")
