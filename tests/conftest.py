@@ -31,9 +31,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whoever asks for a broker is marked `kafka`, so that `-m "not kafka"` runs without one.
 
-    The faults come first: they are the longest that stay in one process (`make test` has three, each with a Kafka of its own).
+    The faults come first: they are the longest that stay in one process (`make test` has three, each with a Kafka of its own). Of the
+    last room the long files come first.
     """
-    items.sort(key=lambda item: ORDER.index(_room(item)))
+    items.sort(key=lambda item: (ORDER.index(_room(item)), not item.path.name.startswith("test_worker_")))
     for item in items:
         if {"kafka", "three_brokers", "brokers"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("kafka")

@@ -14,7 +14,6 @@ from tests.faults.crew import Post
 from tests.faults.figures import Budget, Figure, percentile
 from tests.faults.stage import Stage, Tiny
 
-ENDLESS = 100_000
 PARTITIONS = 3
 STALL_S = 10.0
 APART_MS = 1000  # what was made right before the next kill waits for that one
@@ -27,7 +26,7 @@ def broker_kills(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budg
     posts = [Post(slots=3), Post(slots=3)]
     with contextlib.closing(Stage("nodes", brokers, folder, posts, seed)) as stage:
         stage.workers_there()
-        long, tiny = Tiny("long", epochs=ENDLESS), Tiny()
+        long, tiny = stage.endless("long"), Tiny()
         wanted = [next(i for i in iter(lambda: ids.new_run_id("long"), "") if partition_of(i, PARTITIONS) == p) for p in range(PARTITIONS)]
         runs = [stage.submit(long.one(run_id=run_id)) for run_id in wanted]
         for run_id in runs:

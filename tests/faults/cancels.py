@@ -7,17 +7,16 @@ from collections.abc import Callable
 
 from tests.faults.crew import alive
 from tests.faults.figures import Budget, Figure, percentile
-from tests.faults.stage import Stage, Tiny
+from tests.faults.stage import Stage
 from tests.support.cli import cli
 from tests.support.jupyter_server import JupyterServer, jupyter_server
 
-ENDLESS = 100_000
 GONE_S = 3.0
 AT_A_TIME = 3
 
 
 def cancels(stage: Stage, seed: int, budget: Budget) -> list[Figure]:
-    chance, tiny, begin_s = random.Random(seed), Tiny("cancelled", epochs=ENDLESS), stage.clock.now_s
+    chance, tiny, begin_s = random.Random(seed), stage.endless("cancelled"), stage.clock.now_s
     took_s: dict[str, list[float]] = {}
     cancelled: list[str] = []
     folder = stage.folder / "server"

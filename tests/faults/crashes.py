@@ -19,10 +19,9 @@ from tests.faults.brokers import Brokers
 from tests.faults.checker import Verdict
 from tests.faults.crew import Post, alive
 from tests.faults.figures import Budget, Figure, percentile
-from tests.faults.stage import READY_S, Stage, Tiny
+from tests.faults.stage import ENDLESS, READY_S, Stage, Tiny
 from tests.faults.uploads import Shelf, shelf
 
-ENDLESS = 100_000
 RUNS = 4
 KILLS = 3  # of the same runs
 STALL_S = 5.0  # more than the first step of four trainings side by side takes

@@ -21,7 +21,6 @@ from tests.support.jupyter_server import jupyter_server
 
 WHOLE = 10_000
 SAMPLES = 200  # true records of each partition, to be mutated
-ENDLESS = 100_000
 SMALL = 600  # bytes: of what is larger, mutants are made of its beginning too, or the topics would be full of tasks
 
 
@@ -34,7 +33,7 @@ def junk(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budget) -> l
         before = [stage.submit(tiny.one()) for _ in range(5)]
         stage.until(lambda: all(map(stage.ended, before)), "the first runs do not end", 60.0)
         samples = {base: _samples(stage, base) for base in _bases()}
-        going = stage.submit(Tiny("going", epochs=ENDLESS).one())
+        going = stage.submit(stage.endless("going").one())
         stage.running(going)
         with server.events() as events:
             written = _spill(stage, samples, chance, budget)

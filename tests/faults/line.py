@@ -12,7 +12,6 @@ from tests.faults.crew import Post
 from tests.faults.figures import Budget, Figure
 from tests.faults.stage import Stage, Tiny
 
-ENDLESS = 100_000
 WAIT_S = 5.0
 PROTOCOLS = ("classic", "consumer")
 
@@ -46,7 +45,7 @@ def _one(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budget, prot
     env = {"KAFKA_JUPYTER_GROUP_PROTOCOL": protocol}
     with contextlib.closing(Stage(f"line-{protocol}-", brokers, folder, [Post(), Post()], seed, env)) as stage:
         stage.workers_there()
-        long = stage.submit(Tiny("long", epochs=ENDLESS).one())
+        long = stage.submit(stage.endless("long").one())
         stage.running(long)
         short = {stage.submit(tiny.one(name=f"short-{i}", seed=i)): f"short-{i}" for i in range(budget.count)}
         stage.until(lambda: all(map(stage.ended, short)), "short runs wait behind the long one", 120.0)

@@ -22,11 +22,13 @@ from tests.faults import checker, rawlog
 from tests.faults.brokers import Brokers, Clock
 from tests.faults.checker import Verdict
 from tests.faults.crew import Crew, Post
+from tests.faults.pace import Pace
 from tests.faults.plan import Fault
 from tests.support.training import mlp, task_of
 from tests.support.waiting import wait_until
 
 TTL_S = 3.0
+ENDLESS = 100_000  # epochs
 READY_S = 90.0  # three workers import TensorFlow side by side
 END_S = 120.0  # until everything that was submitted has ended, once the faults are over
 
@@ -43,7 +45,7 @@ class Stage:
         **settings: Any,
     ) -> None:
         self.name, self.brokers, self.seed, self.folder = name, brokers, seed, folder
-        self.clock = Clock()
+        self.clock, self.pace = Clock(), Pace()
         self._diary: list[str] = []
         self.settings = Settings(
             owner="ada@test",
@@ -79,6 +81,7 @@ class Stage:
         self.crew.close()
         self.client.close()
         self.log.close()
+        self.pace.close()
 
     # --- telling
 
@@ -91,6 +94,10 @@ class Stage:
         return f"{self.name}, seed {self.seed}\n" + "\n".join(self._diary) + "\n" + logs
 
     # --- submitting
+
+    def endless(self, name: str) -> Tiny:
+        """Runs that go on until somebody ends them, and leave the processor to the others."""
+        return Tiny(name, epochs=ENDLESS, callbacks=[self.pace.callback()])
 
     def submit(self, task: Task) -> str:
         """Until the Task is acked: the same run again where the outcome is not known, as a person would run the cell again."""

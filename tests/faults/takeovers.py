@@ -13,9 +13,8 @@ from tests.faults.checker import Verdict
 from tests.faults.crew import Post, alive
 from tests.faults.figures import Budget, Figure, percentile
 from tests.faults.plan import plan
-from tests.faults.stage import TTL_S, Stage, Tiny
+from tests.faults.stage import TTL_S, Stage
 
-ENDLESS = 100_000  # epochs
 RUNS = 3  # a cycle: those on the worker that is struck become zombies together
 SOAKED = 6  # the same in the soak
 SLOTS = 8
@@ -78,7 +77,7 @@ def kills(stage: Stage, seed: int, budget: Budget) -> list[Figure]:
 
 def _strike(stage: Stage, seed: int, budget: Budget, kinds: tuple[str, ...]) -> Strikes:
     """Cycles: runs begin, the worker with the most of them is struck, the other one takes over, the zombies wake up."""
-    strikes, tiny, begin_s = Strikes(), Tiny("long", epochs=ENDLESS, units=300), stage.clock.now_s
+    strikes, tiny, begin_s = Strikes(), stage.endless("long"), stage.clock.now_s
     for fault in plan(seed, 10_000.0, 1.0, kinds, len(stage.crew)):
         enough = strikes.count(*kinds) >= budget.count and all(strikes.count(kind) for kind in kinds)
         if enough or stage.clock.now_s - begin_s > budget.seconds:
