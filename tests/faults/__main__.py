@@ -54,9 +54,9 @@ def _of(play: Callable[..., list[Figure]], count: int) -> Scenario:
 
 def _careful(brokers: Brokers, folder: pathlib.Path, seed: int, seconds: float) -> list[Figure]:
     with careful_workers(brokers, folder, seed) as stage:
-        found = tidy(stage, seed, Budget(200, seconds / 4))
-        found += hangs(stage, seed, Budget(20, seconds / 4))
-        return found + crashes(stage, seed, Budget(100, seconds / 2))
+        found = tidy(stage, seed, Budget(200, seconds / 4, 200))
+        found += hangs(stage, seed, Budget(20, seconds / 4, 20))
+        return found + crashes(stage, seed, Budget(100, seconds / 2, 100))
 
 
 def _fold(brokers: Brokers, folder: pathlib.Path, seed: int, seconds: float) -> list[Figure]:
