@@ -137,7 +137,7 @@ def _client(servers: str) -> confluent_kafka.Consumer:
 
 
 def _partition(client: confluent_kafka.Consumer, topic: str, partition: int, last: int | None = None) -> list[Raw]:
-    low, high = client.get_watermark_offsets(TopicPartition(topic, partition), timeout=20)
+    low, high = _bounds(client, topic, partition)
     low = low if last is None else max(low, high - last)
     if low >= high:
         return []
@@ -150,6 +150,20 @@ def _partition(client: confluent_kafka.Consumer, topic: str, partition: int, las
             if message.error() is None:  # a broker that is away is none of our business
                 found.append(Raw(partition, message.offset(), message.timestamp()[1], message.key(), message.value()))
     return [raw for raw in found if raw.offset < high]
+
+
+def _bounds(client: confluent_kafka.Consumer, topic: str, partition: int) -> tuple[int, int]:
+    """The client gives up a question when it hears that the leader, or the address of its broker, is another one."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            low, high = client.get_watermark_offsets(TopicPartition(topic, partition), timeout=20)
+        except confluent_kafka.KafkaException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return low, high
 
 
 def _record(raw: Raw) -> dict[str, Any] | None:
