@@ -38,7 +38,7 @@ class Checkpoints:
         self._told: control.Checkpointed | None = None  # not read back yet
         self._kept: dict[str, Part] = {}  # files that are stored already, by their local copy
         self._deleted: set[Ref] = set()
-        self._closed = self._complained = False
+        self._closed = self._complained = self._waited = False
 
     @property
     def idle(self) -> bool:
@@ -102,14 +102,16 @@ class Checkpoints:
                 self._forget(self._record(frame, outcome))
             return
         if isinstance(outcome, Exception) and endings.may_pass(outcome, trained=True):
-            logger.info("the checkpoint of %s waits: %s", self._own["run_id"], outcome)
+            if not self._waited:
+                logger.info("the checkpoint of %s waits: %s", self._own["run_id"], outcome)
+            self._waited = True
             if self._waiting is None:
                 self._again_s = time.monotonic() + AGAIN_S
                 return
         elif isinstance(outcome, Exception):
             self._give_up(frame, outcome)
         else:
-            self._stored = (self._record(frame, outcome), seq)
+            self._stored, self._waited = (self._record(frame, outcome), seq), False
         self._drop(frame)
         self._storing = None
         self.tick(time.monotonic())

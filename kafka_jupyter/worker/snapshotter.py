@@ -32,6 +32,7 @@ class Snapshotter:
         self._upto: dict[int, int] = {}
         self._marked: dict[int, int] = {}
         self._writing: dict[int, _Round] = {}
+        self._unmarked: set[int] = set()  # partitions whose last round failed, as was said
         self._next_s = 0.0
 
     def saw(self, change: Change) -> None:
@@ -62,9 +63,12 @@ class Snapshotter:
     def _finish(self, partition: int, written: _Round) -> None:
         if written.error is None:
             self._marked[partition] = written.upto
+            self._unmarked.discard(partition)
             self._send(snapshots.Mark(partition, written.upto), None)  # if it is lost, readers start earlier, that is all
         else:
-            logger.warning("no mark for partition %d of run_control: %s", partition, written.error)
+            if partition not in self._unmarked:
+                logger.warning("no mark for partition %d of run_control: %s", partition, written.error)
+            self._unmarked.add(partition)
             self._changed[partition] = written.states | self._changed.get(partition, {})
 
     def _send(self, record: snapshots.Snapshot | snapshots.Mark, on_delivery: Delivered | None) -> None:

@@ -55,6 +55,7 @@ logger = logging.getLogger(__name__)
 
 INFO_PERIOD_S = 5.0  # between two records of `worker_state`
 SHUTDOWN_S = 10.0  # a shutdown waits so long for its records to be read back, and for the store
+AWAY_S = 10.0  # without an answer of Kafka, until that is said
 MISSING_S = 5.0  # a topic that is gone for longer does not come back as it was
 RECENT_TASKS = 8  # kept in memory, at most 512 KiB each
 ORPHAN_AGE_MS = topics.DAY_MS  # an older task that has no control records left is history, not work
@@ -82,6 +83,7 @@ class Supervisor:
         self._next_claim_s: float | None = None
         self._waiting_changed = True
         self._last_contact_s = time.monotonic()
+        self._away = False  # Kafka, for so long that it was said
         self._equipment = frames.Equipment()
         self.stuck = False  # after `run`: a thread waits for the store, perhaps for ever
 
@@ -192,6 +194,7 @@ class Supervisor:
             self._claim(now_s)
         self._reaper.tick(now_s, set(self._attempts))
         self._snapshotter.tick(now_s)
+        self._tell_whether_kafka_is_away(now_s)
         if now_s - self._last_contact_s > self.settings.outage_grace_s:
             for attempt in self._attempts.values():
                 attempt.disown()
@@ -201,6 +204,14 @@ class Supervisor:
         self._dispatch.commit(self._commits.due())
         if now_s >= self._info_due_s:
             self._announce(now_s)
+
+    def _tell_whether_kafka_is_away(self, now_s: float) -> None:
+        away, grace_s = now_s - self._last_contact_s > AWAY_S, self.settings.outage_grace_s
+        if away and not self._away:
+            logger.warning("Kafka does not answer: trainings go on for %g s (outage_grace_s). %s", grace_s, self._site.follower.trouble)
+        elif self._away and not away:
+            logger.warning("Kafka answers again")
+        self._away = away
 
     def _check(self) -> None:
         """Raises what has ended the threads that hear of runs."""
