@@ -94,7 +94,7 @@ class Brokers:
         """Every partition goes back to the broker that should lead it; how many had another one."""
         try:
             moved = self._admin.elect_leaders(ElectionType.PREFERRED, None).result(30)  # its `request_timeout` is broken in 2.16
-        except KafkaException:  # the controller is away, and nothing moves
+        except (KafkaException, TimeoutError):  # the controller is away, and nothing moves
             return 0
         return sum(error is None for error in moved.values())
 
