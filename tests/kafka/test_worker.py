@@ -57,6 +57,14 @@ def test_a_worker_says_what_it_is(shared: Scene) -> None:
     assert info.memory > 1 << 30
 
 
+def test_a_worker_tells_where_its_threads_are(shared: Scene) -> None:
+    shared.workers_there(1)
+    (worker,) = shared.workers.all
+    worker.process.send_signal(signal.SIGUSR1)
+    wait_until(lambda: all(f"in {name}" in worker.log for name in ("_loop", "_probe", "poll")), "it tells nothing", within=10)
+    assert shared.ended(submit(shared.log, epochs=1)).state is State.SUCCEEDED
+
+
 def test_cancel_kills_the_child_and_ends_the_run(shared: Scene) -> None:
     run = submit(shared.log, epochs=100_000)
     shared.running(run)
