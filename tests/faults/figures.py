@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-CROWDED = 2.0
-
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
@@ -16,10 +14,6 @@ class Budget:
     count: int
     seconds: float
     whole: int = 0
-
-    def limit_s(self, target_s: float) -> float:
-        """A part of the property is played beside other tests, which share the cores with it: everything may take twice as long."""
-        return target_s if self.whole else CROWDED * target_s
 
 
 @dataclasses.dataclass(frozen=True)
