@@ -36,11 +36,11 @@ def player(client: Client) -> Player:
 
 
 def ended_before_its_last_row(client: Client, player: Player) -> TrainingRun:
-    """SUCCEEDED has been read; the row of the last epoch is not in the log yet."""
+    """SUCCEEDED and the row of the first epoch have been read; that of the last epoch is not in the log yet."""
     assert player.last_row is not None
     player.say(control.Succeeded(**player.own(), epochs=2, metrics={"loss": 0.1}, log_end=player.last_row + 1))
     run = client.attach(player.run_id)
-    wait_until(lambda: run.ended, "its end was never read")
+    wait_until(lambda: run.ended and len(run.rows()) == 1, "its end and its first row, of two topics, were never both read")
     assert not run.complete
     return run
 
