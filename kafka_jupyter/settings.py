@@ -72,7 +72,7 @@ class Settings:
 
     lease_ttl_s: float = 30.0  # silence after which an attempt may be expired; heartbeats every ttl/6
     claim_grace_s: float = 0.05  # how long others wait for the worker that owns the task's partition
-    outage_grace_s: float = 600.0  # a training goes on for so long without Kafka
+    outage_grace_s: float = 900.0  # a training goes on for so long without Kafka; outages of ten minutes are to be survived
     stall_timeout_s: float = 600.0  # a child that makes no step for so long is killed, and the run tried again; or a store, no byte
     checkpoint_every_s: float = 30.0  # in the middle of an epoch; at the end of each epoch there is one anyway
     checkpoint_gap_s: float = 1.0  # but not so soon after the last one; 0: at the end of every epoch

@@ -18,7 +18,7 @@ PARTITIONS = 3
 STALL_S = 10.0
 APART_MS = 1000  # what was made right before the next kill waits for that one
 MEMORY = 64 << 20  # that a supervisor may grow by
-AWAY_S = 560.0  # all brokers, in the whole property: with their start just less than workers train on without them
+AWAY_S = 605.0  # all brokers, in the whole property: more than ten minutes, less than `outage_grace_s`
 
 
 def broker_kills(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budget, every_s: float = 30.0) -> list[Figure]:
