@@ -55,9 +55,9 @@ class Pauses:
 
     def _asked(self, run_id: str, what: str) -> bool:
         """Asked again the next time, where Kafka did not answer."""
-        run = self._stage.client.attach(run_id)
-        verbs: dict[str, Callable[[], None]] = {"pause": run.pause, "resume": run.resume, "stop": run.stop}
         try:
+            run = self._stage.client.attach(run_id)
+            verbs: dict[str, Callable[[], None]] = {"pause": run.pause, "resume": run.resume, "stop": run.stop}
             verbs[what]()
         except (errors.RunEnded, errors.RunEnding):
             return True
