@@ -40,12 +40,10 @@ class Reaper:
         self._dead: dict[str, float] = {}  # DEAD runs whose consequences nobody has written yet → when we would
         self._next_age_check_s = 0.0
 
-    def caught_up(self, ends: dict[int, int], asked_s: float) -> None:
-        """Answers of the broker: end offset by partition, asked at `asked_s` (monotonic)."""
-        for partition, end in ends.items():
-            place = (self._log.topics.name(topics.RUN_CONTROL), partition)
-            if self._follower.position(place) >= end:
-                self._clocks[partition].caught_up(asked_s)
+    def caught_up(self, partition: int, end: int, asked_s: float) -> None:
+        """The broker's answer: where the partition ended when it was asked, at `asked_s` (monotonic)."""
+        if self._follower.position((self._log.topics.name(topics.RUN_CONTROL), partition)) >= end:
+            self._clocks[partition].caught_up(asked_s)
 
     def tick(self, now_s: float, mine: set[str]) -> None:
         """Expires the silent. `mine`: runs that this worker itself is busy with."""

@@ -9,9 +9,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import faulthandler
-import functools
 import logging
-import math
 import os
 import queue
 import secrets
@@ -28,7 +26,6 @@ import msgspec
 import psutil
 
 from kafka_jupyter import errors
-from kafka_jupyter.brokers.admin import Admin
 from kafka_jupyter.brokers.follow import Change, Follower
 from kafka_jupyter.brokers.kafka import Cluster, Partition
 from kafka_jupyter.brokers.local import resolve
@@ -47,6 +44,7 @@ from kafka_jupyter.worker.attempt import Attempt
 from kafka_jupyter.worker.children import Children
 from kafka_jupyter.worker.claims import Claims
 from kafka_jupyter.worker.dispatch import CommitTracker, Dispatch, TaskSeen
+from kafka_jupyter.worker.prober import Prober
 from kafka_jupyter.worker.reaper import Reaper
 from kafka_jupyter.worker.site import Site
 from kafka_jupyter.worker.snapshotter import Snapshotter
@@ -56,7 +54,6 @@ logger = logging.getLogger(__name__)
 INFO_PERIOD_S = 5.0  # between two records of `worker_state`
 SHUTDOWN_S = 10.0  # a shutdown waits so long for its records to be read back, and for the store
 AWAY_S = 10.0  # without an answer of Kafka, until that is said
-MISSING_S = 5.0  # a topic that is gone for longer does not come back as it was
 RECENT_TASKS = 8  # kept in memory, at most 512 KiB each
 ORPHAN_AGE_MS = topics.DAY_MS  # an older task that has no control records left is history, not work
 
@@ -109,6 +106,8 @@ class Supervisor:
                 self.settings, self.worker_id, self.host, self._slots, Path(folder), log, follower, store, Outbox(log),
                 children, prober, pool, self._queue.put,
             )  # fmt: skip
+            self._prober = Prober(log, prober, self.settings.lease_ttl_s, self._on_end)
+            closing.callback(self._prober.close)
             self._reaper = Reaper(log, follower, self.worker_id, self.settings.lease_ttl_s)
             closing.callback(self._reaper.close)
             closing.callback(follower.close)
@@ -128,7 +127,7 @@ class Supervisor:
         self._announce(time.monotonic())
         self._announced = True
         self._dispatch.start()
-        threading.Thread(target=self._probe, name="kafka_jupyter-prober", daemon=True).start()
+        self._prober.start()
         logger.info("worker %s is ready: %d slot(s), %s", self.worker_id, self._slots, self._equipment.versions)
 
     def _leave(self) -> None:
@@ -215,7 +214,7 @@ class Supervisor:
 
     def _check(self) -> None:
         """Raises what has ended the threads that hear of runs."""
-        failure = self._site.follower.failure or self._dispatch.failure
+        failure = self._site.follower.failure or self._dispatch.failure or self._prober.failure
         if failure is not None:
             raise failure
 
@@ -284,43 +283,18 @@ class Supervisor:
         )
         self._site.log.send(topics.TASK_DLQ, run_id[:200], msgspec.json.encode(letter))
 
-    def _probe(self) -> None:
-        """Asks for the end of each partition of run_control, so that the reaper knows what it does not know."""
-        period = heartbeat_period(self.settings.lease_ttl_s) / 2
-        places = self._site.log.topics.all_places(topics.RUN_CONTROL)
-        admin, missing_since_s = Admin(self._site.log.cluster), math.inf
-        while not self._stopping:
-            asked = time.monotonic()
-            try:
-                ends = {place[1]: self._site.prober.bounds(place, period)[1] for place in places}
-            except errors.TopicMissing as missing:  # our reader would never be told
-                missing_since_s = min(missing_since_s, asked) if self._is_missing(admin, period) else math.inf
-                if asked - missing_since_s > MISSING_S:
-                    self._queue.put(functools.partial(self._give_up, missing))
-            except errors.BrokerError as failure:
-                logger.debug("no end offsets: %s", failure)
-            else:
-                missing_since_s = math.inf
-                self._queue.put(lambda ends=ends, asked=asked: self._on_ends(ends, asked))  # type: ignore[misc]
-            time.sleep(max(0.0, period - (time.monotonic() - asked)))
+    def _on_end(self, partition: int, end: int, asked_s: float) -> None:
+        """Where this partition of run_control ended at `asked_s`. Told by the prober's thread, taken in by the loop."""
 
-    def _is_missing(self, admin: Admin, timeout_s: float) -> bool:
-        """Whether a broker says so: a client that reaches none may believe it as well."""
-        try:
-            return self._site.log.topics.name(topics.RUN_CONTROL) not in admin.info(timeout_s).partitions
-        except errors.BrokerError:
-            return False
+        def take() -> None:
+            self._last_contact_s = max(self._last_contact_s, asked_s)
+            self._reaper.caught_up(partition, end, asked_s)
+            if self._site.follower.position((self._site.log.topics.name(topics.RUN_CONTROL), partition)) >= end:
+                for run_id, attempt in self._attempts.items():
+                    if self._site.log.topics.place(topics.RUN_CONTROL, run_id)[1] == partition:
+                        attempt.caught_up(asked_s)
 
-    def _give_up(self, failure: errors.BrokerError) -> None:
-        raise failure
-
-    def _on_ends(self, ends: dict[int, int], asked_s: float) -> None:
-        self._last_contact_s = asked_s
-        self._reaper.caught_up(ends, asked_s)
-        name = self._site.log.topics.name(topics.RUN_CONTROL)
-        if all(self._site.follower.position((name, partition)) >= end for partition, end in ends.items()):
-            for attempt in self._attempts.values():
-                attempt.caught_up(asked_s)
+        self._queue.put(take)
 
     # --- what is done
 

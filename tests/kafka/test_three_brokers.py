@@ -15,12 +15,14 @@ import pytest
 from kafka_jupyter.brokers import local
 from kafka_jupyter.brokers.admin import Admin
 from kafka_jupyter.brokers.kafka import Cluster
+from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.brokers.reader import Reader
 from kafka_jupyter.brokers.topics import open_topics
 from kafka_jupyter.client import Client, TrainingRun
 from kafka_jupyter.protocol import control, ids, topics
 from kafka_jupyter.protocol.rows import EpochEnded
 from kafka_jupyter.settings import Settings
+from kafka_jupyter.worker.prober import Prober
 from tests.kafka.conftest import scene
 from tests.support.scene import Scene
 from tests.support.training import mlp, task_of
@@ -113,6 +115,27 @@ def test_a_training_outlives_the_broker_that_leads_its_partition(three: Scene, n
     assert local.up(nodes).dead == ()
     wait_until(lambda: lost in in_sync(three, run), "the broker that came back never caught up", within=SOON_S)
     assert client.submit(task_of(mlp(), "on-three", 64, 2)).result(timeout=SOON_S).built
+
+
+def test_a_partition_that_nobody_leads_does_not_hide_where_the_others_end(nodes: Settings, three: Scene) -> None:
+    alone = three.settings.replace(topic_prefix=f"alone.{three.settings.topic_prefix}", replication=1, lease_ttl_s=12.0)
+    answers: list[int] = []
+    with contextlib.ExitStack() as closing:
+        log = closing.enter_context(contextlib.closing(Log.open(Cluster(alone), create=True)))
+        reader = closing.enter_context(contextlib.closing(Reader(log.cluster)))
+        prober = closing.enter_context(contextlib.closing(Prober(log, reader, 12.0, lambda number, _end, _asked: answers.append(number))))
+        prober.start()
+        everything = set(range(log.topics.partitions))
+        wait_until(lambda: set(answers) == everything, "not every partition has answered")
+        led = Admin(log.cluster)._metadata(10).topics[log.topics.name(topics.RUN_CONTROL)].partitions
+        victim = led[0].leader
+        lost = {number for number in everything if led[number].leader == victim}
+        assert lost != everything
+        os.kill(pid_of(nodes, victim), signal.SIGKILL)
+        closing.callback(local.up, nodes)
+        answers.clear()
+        wait_until(lambda: all(answers.count(number) >= 3 for number in everything - lost), "the others are not heard of any more", within=10)
+        assert not set(answers) & lost
 
 
 def leader(three: Scene, run: TrainingRun) -> int:

@@ -61,7 +61,7 @@ def test_a_worker_tells_where_its_threads_are(shared: Scene) -> None:
     shared.workers_there(1)
     (worker,) = shared.workers.all
     worker.process.send_signal(signal.SIGUSR1)
-    wait_until(lambda: all(f"in {name}" in worker.log for name in ("_loop", "_probe", "poll")), "it tells nothing", within=10)
+    wait_until(lambda: all(where in worker.log for where in ("in _loop", "prober.py", "in poll")), "it tells nothing", within=10)
     assert shared.ended(submit(shared.log, epochs=1)).state is State.SUCCEEDED
 
 
