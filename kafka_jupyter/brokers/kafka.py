@@ -7,6 +7,8 @@ them as one of `errors.BrokerError`, the original in `__cause__`.
 from __future__ import annotations
 
 import dataclasses
+import math
+import time
 from typing import Any, cast
 
 import confluent_kafka
@@ -27,6 +29,8 @@ _AUTHORIZATION = {
 _MISSING = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE}
 UNREACHABLE = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE, KafkaError._TIMED_OUT}
+# A client that is refused says so each 30 s. A broker that restarts in the middle of a handshake looks the same, but once.
+REFUSED_S = 60.0
 _GONE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
 
 
@@ -51,7 +55,7 @@ class Cluster:
             raise errors.SettingsError(name="bootstrap_servers", why="no Kafka is configured and no local one runs", source="the settings")
         self.settings = settings
         self.servers = settings.bootstrap_servers
-        self._trouble: dict[str, str] = {}
+        self._trouble: dict[str, tuple[str, float]] = {}  # kind → what the client said last, and when
 
     def config(self, **more: Any) -> dict[str, Any]:
         """librdkafka's settings: ours, then what the profile passes through, then `more` with `_` for `.`."""
@@ -72,18 +76,19 @@ class Cluster:
     def _on_error(self, error: KafkaError) -> None:
         """One of librdkafka's global errors: authentication failures appear only here."""
         kind = "authentication" if error.code() in _AUTHENTICATION else "connection"
-        self._trouble[kind] = error.str()
+        self._trouble[kind] = (error.str(), time.monotonic())
 
     @property
     def refused(self) -> bool:
-        """Whether Kafka did not take our credentials, as far as the client has told us."""
-        return "authentication" in self._trouble
+        """Whether Kafka does not take our credentials, as far as the client has told us lately."""
+        _said, when_s = self._trouble.get("authentication", ("", -math.inf))
+        return time.monotonic() - when_s <= REFUSED_S
 
     def unreachable(self, error: KafkaError | None = None) -> errors.BrokerError:
         """The error for "nobody answered": wrong credentials look like silence, so they are looked up here."""
         if self.refused:
-            return errors.AuthenticationFailed(servers=self.servers, detail=self._trouble["authentication"])
-        detail = self._trouble.get("connection") or (error.str() if error else "")
+            return errors.AuthenticationFailed(servers=self.servers, detail=self._trouble["authentication"][0])
+        detail = self._trouble.get("connection", ("", 0.0))[0] or (error.str() if error else "")
         return errors.BrokerUnreachable(servers=self.servers, detail=detail and f"({detail})")
 
     def error(self, error: KafkaError, topic: str = "", **fields: Any) -> errors.BrokerError:
