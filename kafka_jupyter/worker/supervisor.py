@@ -124,6 +124,7 @@ class Supervisor:
             logger.error("this worker cannot train: %s", self._equipment.unfit)
         self._site.follower.subscribe(lambda change: self._queue.put(lambda: self._on_change(change)))
         self._site.follower.start()
+        self._last_contact_s = time.monotonic()
         self._announce(time.monotonic())
         self._announced = True
         self._dispatch.start()
@@ -178,7 +179,7 @@ class Supervisor:
     def _patience(self, now_s: float) -> float:
         """Seconds until something is due."""
         tick = min(0.25, heartbeat_period(self.settings.lease_ttl_s) / 2)
-        return tick if self._next_claim_s is None else min(tick, max(0.0, self._next_claim_s - now_s))
+        return tick if self._next_claim_s is None or self._away else min(tick, max(0.0, self._next_claim_s - now_s))
 
     def _tick(self, now_s: float) -> None:
         self._check()
@@ -189,7 +190,7 @@ class Supervisor:
                 self._waiting_changed = True
                 self._info_due_s = now_s
         self._site.outbox.tick(now_s)
-        if self._waiting_changed or (self._next_claim_s is not None and now_s >= self._next_claim_s):
+        if not self._away and (self._waiting_changed or (self._next_claim_s is not None and now_s >= self._next_claim_s)):
             self._claim(now_s)
         self._reaper.tick(now_s, set(self._attempts))
         self._snapshotter.tick(now_s)
@@ -249,8 +250,18 @@ class Supervisor:
             attempt.on_state(state, self._stopping)
             if attempt.won is not before:
                 self._info_due_s = 0.0
+        self._release_unwanted(change.record, state)
         self._reaper.saw(change)
         self._snapshotter.saw(change)
+
+    def _release_unwanted(self, record: control.Record | None, state: RunState) -> None:
+        """A claim that was given up before it won (in an outage, say) leaves nobody waiting for us (rule 5)."""
+        attempt = self._attempts.get(state.run_id)
+        if not isinstance(record, control.Claimed) or state.open is None or state.open.worker != self.worker_id:
+            return
+        if record.nonce == state.open.nonce and (attempt is None or attempt.nonce != record.nonce):
+            own = {"run_id": record.run_id, "n": record.n, "worker": record.worker, "nonce": record.nonce}
+            self._site.outbox.put(control.Released(**own, reason="unwanted"))
 
     def _on_owned(self, owned: set[Partition]) -> None:
         def take() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -135,3 +136,27 @@ def test_a_submit_whose_outcome_is_unknown_names_its_id_and_the_same_cell_again_
     assert len(history.epoch) == 2
     assert [run.id for run in client.runs(name="unknown")] == [run_id]
     assert [type(record) for record in own.log_records(run_id)].count(control.Succeeded) == 1
+
+
+def test_claims_of_an_outage_leave_nobody_waiting_for_a_worker_that_has_given_them_up(
+    kafka_of_our_own: BreakableKafka, own: Scene, tmp_path: pathlib.Path
+) -> None:
+    """It claims for as long as it believes that Kafka is there; what it sent before it gave up arrives when Kafka is back."""
+    settings = own.settings.replace(topic_prefix="impatient.", lease_ttl_s=20.0)
+    with scene(settings, tmp_path / "workers", {"KAFKA_JUPYTER_OUTAGE_GRACE_S": "3"}) as impatient:
+        impatient.workers.start("impatient")
+        first = submit(impatient.log, "first", epochs=ENDLESS)
+        impatient.running(first)
+        pid = impatient.child_pid(first)
+        second = submit(impatient.log, "second", epochs=2)
+        wait_until(lambda: impatient.follower.state(second.run_id) is not None, "the second run is not known")
+        kafka_of_our_own.freeze()
+        wait_until(lambda: gone(pid), "its training goes on for longer than the grace", within=SOON_S)
+        time.sleep(1.0)  # it claims the second run, again and again
+        kafka_of_our_own.bring_back()
+        assert impatient.ended(second).state is State.SUCCEEDED
+        assert not [record for record in impatient.records(second) if isinstance(record, control.Expired)]
+        released = [record for record in impatient.records(second) if isinstance(record, control.Released)]
+        assert {record.reason for record in released} <= {"unwanted"}
+        first.cancel()
+        impatient.ended(first)
