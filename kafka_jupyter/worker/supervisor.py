@@ -260,8 +260,8 @@ class Supervisor:
         if not isinstance(record, control.Claimed) or state.open is None or state.open.worker != self.worker_id:
             return
         if record.nonce == state.open.nonce and (attempt is None or attempt.nonce != record.nonce):
-            own = {"run_id": record.run_id, "n": record.n, "worker": record.worker, "nonce": record.nonce}
-            self._site.outbox.put(control.Released(**own, reason="unwanted"))
+            given_up = control.Released(run_id=record.run_id, n=record.n, worker=record.worker, nonce=record.nonce, reason="unwanted")
+            self._site.outbox.put(given_up)
 
     def _on_owned(self, owned: set[Partition]) -> None:
         def take() -> None:
