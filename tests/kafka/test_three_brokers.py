@@ -134,9 +134,7 @@ def test_a_partition_that_nobody_leads_does_not_hide_where_the_others_end(nodes:
         os.kill(pid_of(nodes, victim), signal.SIGKILL)
         closing.callback(local.up, nodes)
         answers.clear()
-        wait_until(
-            lambda: all(answers.count(n) >= 3 for n in everything - lost), "the others are not heard of any more", within=10
-        )
+        wait_until(lambda: all(answers.count(n) >= 3 for n in everything - lost), "the others are not heard of any more", within=10)
         assert not set(answers) & lost
 
 
