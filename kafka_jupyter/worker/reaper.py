@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import queue
 import time
 
 import msgspec
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 TOO_OLD_CHECK_S = 60.0
 CONSEQUENCE_STEP_S = 1.0  # between ranks; readers deduplicate
+LETTER_AGAIN_S = 5.0  # a letter that did not arrive is written again after this
 
 
 class Reaper:
@@ -38,6 +40,10 @@ class Reaper:
         self._since: dict[tuple[str, int], float] = {}  # (run id, offset of its last record) → since when it is to be expired
         self._sent: dict[tuple[str, int], float] = {}  # … → when we sent its Expired
         self._dead: dict[str, float] = {}  # DEAD runs whose consequences nobody has written yet → when we would
+        self._letters: queue.SimpleQueue[tuple[RunState, str, errors.BrokerError | None]] = (
+            queue.SimpleQueue()
+        )  # state, why, what became of it
+        self._undelivered: set[str] = set()  # runs whose letter did not arrive, as was said
         self._next_age_check_s = 0.0
 
     def caught_up(self, partition: int, end: int, asked_s: float) -> None:
@@ -59,6 +65,8 @@ class Reaper:
         for run_id in [run_id for run_id, due in self._dead.items() if due <= now_s]:
             del self._dead[run_id]
             self._bury(run_id)
+        while not self._letters.empty():
+            self._on_letter(*self._letters.get())
 
     def saw(self, change: Change) -> None:
         if isinstance(change.record, control.Dead):
@@ -94,16 +102,31 @@ class Reaper:
                 self._send(control.TooOld(run_id=state.run_id, reaper=self._worker_id))
 
     def _bury(self, run_id: str) -> None:
+        """Its letter, and when that is in the log the Dead, which tells the other reapers that nothing is left to do."""
         state = self._follower.state(run_id)
         if state is None or state.state is not State.DEAD:
             return
         error = view.failure_of(state) or {}
         why = f"{error.get('error', '')}: {error.get('message', '')}"
-        self._send(control.Dead(run_id=run_id, reaper=self._worker_id, reason=why))
         letter = letters.DeadLetter(
             run_id, why, place=state.task, attempts=state.last_n, traceback=str(error.get("traceback", "")), by=self._worker_id
         )
-        self._log.send(topics.TASK_DLQ, run_id, msgspec.json.encode(letter))
+        try:
+            self._log.send(
+                topics.TASK_DLQ, run_id, msgspec.json.encode(letter), lambda failure, _: self._letters.put((state, why, failure))
+            )
+        except errors.BrokerError as failure:
+            self._letters.put((state, why, failure))
+
+    def _on_letter(self, state: RunState, why: str, failure: errors.BrokerError | None) -> None:
+        if failure is None:
+            self._undelivered.discard(state.run_id)
+            self._send(control.Dead(run_id=state.run_id, reaper=self._worker_id, reason=why))
+            return
+        self._dead[state.run_id] = time.monotonic() + LETTER_AGAIN_S
+        if state.run_id not in self._undelivered:
+            self._undelivered.add(state.run_id)
+            logger.warning("the letter of %s, which is DEAD, waits: %s", state.run_id, failure)
 
     def _send(self, record: control.Record) -> None:
         topic, partition = self._log.topics.place(topics.RUN_CONTROL, record.run_id)

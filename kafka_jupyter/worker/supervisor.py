@@ -292,7 +292,10 @@ class Supervisor:
         letter = letters.DeadLetter(
             run_id, seen.why, place=seen.place, task=seen.value[:65536].decode("utf-8", "replace"), by=self.worker_id
         )
-        self._site.log.send(topics.TASK_DLQ, run_id[:200], msgspec.json.encode(letter))
+        try:
+            self._site.log.send(topics.TASK_DLQ, run_id[:200], msgspec.json.encode(letter))
+        except errors.BrokerError as failure:
+            logger.warning("no letter for the junk at %s[%d]@%d: %s", seen.place.topic, seen.place.partition, seen.place.offset, failure)
 
     def _on_end(self, partition: int, end: int, asked_s: float) -> None:
         """Where this partition of run_control ended at `asked_s`. Told by the prober's thread, taken in by the loop."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 from kafka_jupyter.brokers.admin import Admin
-from kafka_jupyter.protocol import topics
+from kafka_jupyter.brokers.topics import open_topics
+from kafka_jupyter.protocol import control, topics
+from kafka_jupyter.runs.state import State
 from kafka_jupyter.settings import Settings
 from tests.support.scene import READY_S, Scene, gone
 from tests.support.training import submit
@@ -46,3 +51,24 @@ def test_a_worker_whose_log_is_deleted_under_it_ends_with_its_children(own: Scen
     assert f"kafka-jupyter: The topic {own.settings.topic_prefix}run_control does not exist" in worker.log
     wait_until(lambda: gone(pid), "the child outlived its supervisor")
     wait_until(lambda: not own.follower.workers(), "it is still announced")
+
+
+def test_a_worker_without_a_place_for_dead_letters_goes_on_and_writes_them_when_there_is_one(own: Scene) -> None:
+    worker = own.workers.start()
+    run = submit(own.log, "crashing", epochs=100_000)
+    own.running(run)
+    dlq = own.log.topics.name(topics.TASK_DLQ)
+    Admin(own.log.cluster).delete([dlq])
+    for attempt in (1, 2, 3):
+        own.reached(run, attempt)
+        os.kill(own.child_pid(run), signal.SIGSEGV)
+    assert own.ended(run).state is State.DEAD
+    wait_until(lambda: f"the letter of {run.run_id}, which is DEAD, waits" in worker.log, "it does not say that it has no place", SOON_S)
+    junk_place = own.log.topics.place(topics.TASK, "junk")
+    own.log.producer.write(*junk_place, b"junk", b"no task")
+    assert own.ended(submit(own.log, "beside it", epochs=1)).state is State.SUCCEEDED
+    assert not any(isinstance(record, control.Dead) for record in own.records(run))
+    open_topics(own.log.cluster, create=True)
+    wait_until(lambda: any(isinstance(record, control.Dead) for record in own.records(run)), "no Dead in run_control", SOON_S)
+    assert own.letters(run.run_id)
+    assert worker.process.poll() is None

@@ -54,7 +54,8 @@ def test_a_child_that_crashes_again_and_again_is_nothing_to_the_run_beside_it(tw
     assert (state.state, state.last_n) == (State.DEAD, 3)
     failures = [record for record in two_slots.records(crashing) if isinstance(record, control.Failed)]
     assert [(failed.retryable, failed.reason, failed.signal) for failed in failures] == [(True, "signal", signal.SIGSEGV)] * 3
-    wait_until(lambda: two_slots.letters(crashing.run_id), "no letter in task_dlq")
+    wait_until(lambda: any(isinstance(record, control.Dead) for record in two_slots.records(crashing)), "no Dead in run_control")
+    assert two_slots.letters(crashing.run_id), "no letter in task_dlq"
     (dead,) = (record for record in two_slots.records(crashing) if isinstance(record, control.Dead))
     assert "signal 11" in dead.reason
     two_slots.running(calm, len(two_slots.follower.history(calm.run_id).epochs) + 3)
