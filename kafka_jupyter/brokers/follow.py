@@ -26,6 +26,7 @@ from kafka_jupyter.runs.state import RunState
 
 logger = logging.getLogger(__name__)
 
+LOOK_S = 1.0  # between two looks at a reader that catches up
 ALIVE_PERIODS = 3  # a worker is alive if its record was renewed within so many of its periods
 
 
@@ -87,6 +88,17 @@ class Follower:
             raise self.log.cluster.unreachable()
         if self._failure is not None:
             raise self._failure
+
+    def catch_up(self, given_up: Callable[[], bool] = lambda: False) -> bool:
+        """As `start`, however long it takes: while it reads, a second reader would be no faster. False once `given_up` says so."""
+        while not given_up():
+            try:
+                self.start(LOOK_S)
+                return True
+            except errors.BrokerUnreachable:
+                if not self.alive:
+                    raise
+        return False
 
     def close(self) -> None:
         self._stopping.set()

@@ -126,7 +126,7 @@ class Connection:
 
         def start() -> None:
             try:
-                _catch_up(follower)
+                follower.catch_up()
             except BaseException as failure:  # noqa: BLE001  # handed to whoever asks for the follower
                 follower.close()
                 future.set_exception(failure)
@@ -148,16 +148,6 @@ class Connection:
             if time.monotonic() >= look_at:
                 self.log.look(LOOK_PERIOD_S)
                 look_at = time.monotonic() + LOOK_PERIOD_S
-
-
-def _catch_up(follower: Follower) -> None:
-    """However long it takes: while it reads, a second one would only be a second reader. Raises what has stopped it."""
-    while True:
-        try:
-            return follower.start(FOLLOW_TIMEOUT_S)
-        except BrokerUnreachable:
-            if not follower.alive:
-                raise
 
 
 _open: dict[Key, Connection] = {}

@@ -73,6 +73,7 @@ class Supervisor:
         self._owned: set[Partition] = set()
         self._claims = Claims(settings.claim_grace_s)
         self._commits = CommitTracker()
+        self._told_to_stop = threading.Event()
         self._stopping = False
         self._stop_deadline_s = 0.0
         self._announced = False
@@ -123,7 +124,8 @@ class Supervisor:
         if self._equipment.unfit:
             logger.error("this worker cannot train: %s", self._equipment.unfit)
         self._site.follower.subscribe(lambda change: self._queue.put(lambda: self._on_change(change)))
-        self._site.follower.start()
+        if not self._site.follower.catch_up(self._told_to_stop.is_set):
+            return
         self._last_contact_s = time.monotonic()
         self._announce(time.monotonic())
         self._announced = True
@@ -155,6 +157,7 @@ class Supervisor:
 
     def stop(self) -> None:
         """Stops claiming, ends what runs with Released, says goodbye. From any thread; a signal handler may call it."""
+        self._told_to_stop.set()
         self._queue.put(self._begin_stop)
 
     def _begin_stop(self) -> None:

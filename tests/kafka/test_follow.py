@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from kafka_jupyter import errors
+from kafka_jupyter.brokers import follow
 from kafka_jupyter.brokers import topics as broker_topics
 from kafka_jupyter.brokers.follow import Change, Follower
 from kafka_jupyter.brokers.kafka import Cluster
@@ -208,3 +209,17 @@ def test_a_snapshot_that_only_a_newer_version_can_read_hides_no_run(log: Log) ->
     log.producer.flush(10)
     with following(log) as fast:
         assert fast.state(run.run_id) == known
+
+
+def test_a_log_that_takes_longer_than_one_look_is_read_all_the_same(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Player.new(log).whole()
+    monkeypatch.setattr(follow, "LOOK_S", 0.001)
+    with contextlib.closing(Follower(log)) as late:
+        with pytest.raises(errors.BrokerUnreachable):
+            late.start(0.001)
+        assert late.catch_up()
+        assert late.state(run.run_id) is not None
+    with contextlib.closing(Follower(log)) as given_up:
+        assert not given_up.catch_up(lambda: True)
