@@ -113,6 +113,7 @@ class CommitTracker:
     def __init__(self) -> None:
         self._owned: set[Partition] = set()
         self._open: dict[Partition, set[int]] = {}
+        self._places: dict[str, set[tuple[Partition, int]]] = {}  # run id → the open ones of it: a task may stand in the log twice
         self._next: dict[Partition, int] = {}
         self._unread: dict[Partition, set[int]] = {}  # claimed, as the control records say, before we have read the task
         self._committed: dict[Partition, int] = {}
@@ -127,19 +128,25 @@ class CommitTracker:
         for table in (self._open, self._next, self._unread, self._committed):
             for place in [p for p in table if p not in owned]:
                 del table[place]
+        kept = {run_id: {place for place in places if place[0] in owned} for run_id, places in self._places.items()}
+        self._places = {run_id: places for run_id, places in kept.items() if places}
 
-    def seen(self, place: TaskPlace, claimed: bool) -> None:
+    def seen(self, place: TaskPlace, run_id: str, claimed: bool) -> None:
         key = (place.topic, place.partition)
         if not claimed:
             self._open.setdefault(key, set()).add(place.offset)
+            self._places.setdefault(run_id, set()).add((key, place.offset))
         self._next[key] = max(self._next.get(key, 0), place.offset + 1)
         self._unread[key] = {offset for offset in self._unread.get(key, ()) if offset > place.offset}
 
-    def claimed(self, place: TaskPlace) -> None:
-        key = (place.topic, place.partition)
-        self._open.get(key, set()).discard(place.offset)
-        if key in self._owned and place.offset >= self._next.get(key, 0):
-            self._unread.setdefault(key, set()).add(place.offset)
+    def claimed(self, run_id: str, place: TaskPlace | None) -> None:
+        """`place`: where its Submitted says that its task stands, if there was one."""
+        for key, offset in self._places.pop(run_id, ()):
+            self._open.get(key, set()).discard(offset)
+        if place is not None:
+            key = (place.topic, place.partition)
+            if key in self._owned and place.offset >= self._next.get(key, 0):
+                self._unread.setdefault(key, set()).add(place.offset)
 
     def due(self) -> dict[Partition, int]:
         """Offsets that may be committed and have not been yet."""

@@ -245,8 +245,8 @@ class Supervisor:
             self._site.outbox.saw(change.record)
         self._waiting_changed = True
         self._orphans.pop(state.run_id, None)
-        if state.task is not None and (state.last_n or state.terminal):
-            self._commits.claimed(state.task)
+        if state.last_n or state.terminal:
+            self._commits.claimed(state.run_id, state.task)
         attempt = self._attempts.get(state.run_id)
         if attempt is not None:
             before = attempt.won
@@ -278,7 +278,8 @@ class Supervisor:
         """A record of a partition that we own."""
         run_id = seen.key.decode("utf-8", "replace")
         state = self._site.follower.state(run_id)
-        self._commits.seen(seen.place, claimed=seen.task is None or (state is not None and (state.terminal or state.last_n > 0)))
+        claimed = seen.task is None or (state is not None and (state.terminal or state.last_n > 0))
+        self._commits.seen(seen.place, run_id, claimed)
         if seen.task is None:
             if not seen.newer:
                 self._bury_junk(run_id, seen)

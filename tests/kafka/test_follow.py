@@ -211,9 +211,7 @@ def test_a_snapshot_that_only_a_newer_version_can_read_hides_no_run(log: Log) ->
         assert fast.state(run.run_id) == known
 
 
-def test_a_log_that_takes_longer_than_one_look_is_read_all_the_same(
-    log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_log_that_takes_longer_than_one_look_is_read_all_the_same(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Player.new(log).whole()
     monkeypatch.setattr(follow, "LOOK_S", 0.001)
     with contextlib.closing(Follower(log)) as late:
