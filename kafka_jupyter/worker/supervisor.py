@@ -54,6 +54,7 @@ logger = logging.getLogger(__name__)
 INFO_PERIOD_S = 5.0  # between two records of `worker_state`
 SHUTDOWN_S = 10.0  # a shutdown waits so long for its records to be read back, and for the store
 AWAY_S = 10.0  # without an answer of Kafka, until that is said
+TURN_S = 0.1  # of work in the queue before heartbeats and the like are looked after again
 RECENT_TASKS = 8  # kept in memory, at most 512 KiB each
 ORPHAN_AGE_MS = topics.DAY_MS  # an older task that has no control records left is history, not work
 
@@ -173,7 +174,8 @@ class Supervisor:
         while not (self._stopping and (not self._attempts or time.monotonic() > self._stop_deadline_s)):
             try:
                 self._queue.get(timeout=self._patience(time.monotonic()))()
-                while True:
+                until_s = time.monotonic() + TURN_S
+                while time.monotonic() < until_s:
                     self._queue.get_nowait()()
             except queue.Empty:
                 pass
