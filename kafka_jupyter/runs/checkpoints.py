@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import msgspec
 
 from kafka_jupyter.protocol import control
-from kafka_jupyter.protocol.parts import KafkaRef, Ref, UrlRef
+from kafka_jupyter.protocol.parts import KafkaRef, Part, Ref, UrlRef
 from kafka_jupyter.runs.values import RunState
 
 _REFS = KafkaRef | UrlRef
@@ -22,9 +22,10 @@ def with_one_more(state: RunState, record: control.Checkpointed) -> RunState:
     """The state after an accepted Checkpointed."""
     best = record if _beats(record, state.best) else state.best
     last = (*state.checkpoints, record)[-LAST:]
-    staying = {_name(checkpoint) for checkpoint in (*last, best) if checkpoint is not None}
+    staying = {_name(checkpoint): checkpoint for checkpoint in (*last, best) if checkpoint is not None}
     before = {_name(checkpoint): checkpoint for checkpoint in (*state.checkpoints, state.best) if checkpoint is not None}
-    gone = [_by_reference(checkpoint) for name, checkpoint in before.items() if name not in staying]
+    needed = {ref for checkpoint in staying.values() for ref in _refs(checkpoint)}
+    gone = [_without(checkpoint, needed) for name, checkpoint in before.items() if name not in staying]
     return msgspec.structs.replace(state, checkpoints=last, best=best, superseded=(*state.superseded, *gone)[-REMEMBERED:])
 
 
@@ -32,10 +33,13 @@ def _name(checkpoint: control.Checkpointed) -> tuple[int, int, int]:
     return checkpoint.n, checkpoint.epoch, checkpoint.step
 
 
-def _by_reference(checkpoint: control.Checkpointed) -> control.Checkpointed:
-    """Without the bytes that stand in the record itself: nobody has to delete those."""
-    parts, files = ({k: v for k, v in named.items() if isinstance(v, _REFS)} for named in (checkpoint.parts, checkpoint.files))
-    return msgspec.structs.replace(checkpoint, parts=parts, files=files)
+def _without(checkpoint: control.Checkpointed, needed: set[Ref]) -> control.Checkpointed:
+    """What has to be deleted with it: no bytes that stand in the record itself, nothing that the others name as well."""
+
+    def left(named: dict[str, Part]) -> dict[str, Part]:
+        return {name: part for name, part in named.items() if isinstance(part, _REFS) and part not in needed}
+
+    return msgspec.structs.replace(checkpoint, parts=left(checkpoint.parts), files=left(checkpoint.files))
 
 
 def _beats(record: control.Checkpointed, best: control.Checkpointed | None) -> bool:
@@ -62,9 +66,8 @@ def named(state: RunState) -> set[Ref]:
 
 
 def disposable(state: RunState) -> list[Ref]:
-    """What only superseded checkpoints name."""
-    needed = named(state)
-    return list(dict.fromkeys(ref for checkpoint in state.superseded for ref in _refs(checkpoint) if ref not in needed))
+    """What was named by superseded checkpoints only."""
+    return list(dict.fromkeys(ref for checkpoint in state.superseded for ref in _refs(checkpoint)))
 
 
 def _refs(checkpoint: control.Checkpointed) -> Iterator[Ref]:

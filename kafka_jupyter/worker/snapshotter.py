@@ -18,6 +18,7 @@ from kafka_jupyter.runs.state import RunState
 logger = logging.getLogger(__name__)
 
 PERIOD_S = 10.0
+LONGEST_S = 600.0  # between two tries of a partition that fails again and again
 AFTER_RECORDS = 200  # of one partition; fewer are read faster than a snapshot is worth
 
 
@@ -32,7 +33,7 @@ class Snapshotter:
         self._upto: dict[int, int] = {}
         self._marked: dict[int, int] = {}
         self._writing: dict[int, _Round] = {}
-        self._unmarked: set[int] = set()  # partitions whose last round failed, as was said
+        self._unmarked: dict[int, tuple[float, float]] = {}  # partitions whose last round failed: how long to wait, and until when
         self._next_s = 0.0
 
     def saw(self, change: Change) -> None:
@@ -44,7 +45,7 @@ class Snapshotter:
         for partition, written in list(self._writing.items()):
             if written.over:
                 del self._writing[partition]
-                self._finish(partition, written)
+                self._finish(partition, written, now_s)
         if now_s < self._next_s:
             return
         self._next_s = now_s + PERIOD_S
@@ -54,22 +55,26 @@ class Snapshotter:
             changed = self._changed.get(partition, {})
             if any(state.newer for state in changed.values()):
                 continue  # a reader that started behind a record of a newer version would not know that the run has one
-            due = upto - marked >= AFTER_RECORDS and partition not in self._writing
+            _, not_before_s = self._unmarked.get(partition, (0.0, 0.0))
+            due = upto - marked >= AFTER_RECORDS and partition not in self._writing and now_s >= not_before_s
             if due and choose.rank(f"mark/{partition}", self._worker_id, live) == 0:
                 self._writing[partition] = written = _Round(upto, self._changed.pop(partition, {}))
                 for state in written.states.values():
                     self._send(snapshots.Snapshot(partition, state), written.delivered)
 
-    def _finish(self, partition: int, written: _Round) -> None:
+    def _finish(self, partition: int, written: _Round, now_s: float) -> None:
         if written.error is None:
             self._marked[partition] = written.upto
-            self._unmarked.discard(partition)
+            self._unmarked.pop(partition, None)
             self._send(snapshots.Mark(partition, written.upto), None)  # if it is lost, readers start earlier, that is all
-        else:
-            if partition not in self._unmarked:
-                logger.warning("no mark for partition %d of run_control: %s", partition, written.error)
-            self._unmarked.add(partition)
-            self._changed[partition] = written.states | self._changed.get(partition, {})
+            return
+        if partition not in self._unmarked:
+            logger.warning("no mark for partition %d of run_control: %s", partition, written.error)
+        # What is too large today is too large in ten seconds: all would be sent again and again.
+        waited_s, _ = self._unmarked.get(partition, (PERIOD_S / 2, 0.0))
+        wait_s = min(2 * waited_s, LONGEST_S)
+        self._unmarked[partition] = (wait_s, now_s + wait_s)
+        self._changed[partition] = written.states | self._changed.get(partition, {})
 
     def _send(self, record: snapshots.Snapshot | snapshots.Mark, on_delivery: Delivered | None) -> None:
         try:

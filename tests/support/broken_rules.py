@@ -107,6 +107,20 @@ def a_copy_is_a_checkpoint(state: RunState | None, placed: Placed) -> RunState:
     return after
 
 
+def a_superseded_one_keeps_all_its_names(state: RunState | None, placed: Placed) -> RunState:
+    """Also what a kept one names as well."""
+    after = apply(state, placed)
+    held = () if state is None else (*state.checkpoints, state.best, *state.superseded)
+    whole = {(one.n, *_place(one)): one for one in held if one is not None}
+    return msgspec.structs.replace(after, superseded=tuple(whole.get((one.n, *_place(one)), one) for one in after.superseded))
+
+
+def a_superseded_one_keeps_no_names(state: RunState | None, placed: Placed) -> RunState:
+    """Whoever superseded it will have deleted it."""
+    after = apply(state, placed)
+    return msgspec.structs.replace(after, superseded=())
+
+
 # --- of what may be deleted
 
 
@@ -120,11 +134,6 @@ def all_but_the_last_two(state: RunState) -> list[Ref]:
 def all_but_the_last(state: RunState) -> list[Ref]:
     """Whoever has a newer one needs no older one."""
     return [*checkpoints.disposable(state), *(ref for checkpoint in state.checkpoints[:-1] for ref in refs_of(checkpoint))]
-
-
-def all_that_a_superseded_one_names(state: RunState) -> list[Ref]:
-    """Without a look at what a kept one names as well."""
-    return [ref for checkpoint in state.superseded for ref in refs_of(checkpoint)]
 
 
 # --- of what a resumed training applies again
@@ -179,11 +188,11 @@ BROKEN: dict[str, tuple[Rules, str]] = {
         a_stop_cancels_whoever_waits: "W6",
         any_checkpoint_is_progress: "P1",
         a_copy_is_a_checkpoint: "C1",
+        a_superseded_one_keeps_all_its_names: "C1",
+        a_superseded_one_keeps_no_names: "C3",
     }.items()
 }
-BROKEN |= {
-    rule.__name__: (Rules(disposable=rule), "C1") for rule in (all_but_the_last_two, all_but_the_last, all_that_a_superseded_one_names)
-}
+BROKEN |= {rule.__name__: (Rules(disposable=rule), "C1") for rule in (all_but_the_last_two, all_but_the_last)}
 BROKEN |= {rule.__name__: (Rules(to_replay=rule), "S1") for rule in (each_change_at_its_place, what_lies_behind_the_checkpoint)}
 BROKEN |= {rule.__name__: (Rules(beginning=rule), "R") for rule in (behind_the_mark, the_newest_key_counts)}
 BROKEN["what_is_superseded_is_deleted_before_read_back"] = Rules(deletes_after_read_back=False), "C1"

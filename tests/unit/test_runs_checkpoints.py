@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from kafka_jupyter.protocol import control
 from kafka_jupyter.protocol.parts import InlineBytes, KafkaRef, Part
 from kafka_jupyter.runs import checkpoints
@@ -72,7 +74,15 @@ def test_what_a_kept_checkpoint_names_as_well_is_not_disposable() -> None:
     state = after(*(checkpoint(epoch, files=shared) for epoch in (1, 2, 3)))
     assert uploads(state) == ["1-1"]
     gone = fold([checkpoint(4), checkpoint(5)], state)
-    assert uploads(gone) == ["1-1", "first", "1-2", "1-3"]
+    assert uploads(gone) == ["1-1", "1-2", "1-3", "first"]
+
+
+def test_many_files_are_carried_on_once_and_not_with_each_superseded_checkpoint() -> None:
+    written = {f"callback-0/model-{epoch}.keras": ref(f"model-{epoch}") for epoch in range(1, 60)}
+    told = [checkpoint(epoch, files=dict(list(written.items())[:epoch])) for epoch in range(1, 60)]
+    state = after(*told)
+    assert [len(one.files) for one in state.superseded] == [0] * checkpoints.REMEMBERED
+    assert len(msgspec.json.encode(state)) < 4 * len(msgspec.json.encode(told[-1]))
 
 
 def test_bytes_that_stand_in_a_record_are_not_carried_on_when_it_is_superseded() -> None:
