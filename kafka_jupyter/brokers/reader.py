@@ -41,10 +41,12 @@ class Reader:
                 **more,
             )
         )
+        self._assigned = False
         self.trouble = ""  # what the client complained of last; empty after a record arrived
 
     def assign(self, places: Mapping[Partition, int]) -> None:
         """Reads on from these offsets (BEGINNING is allowed)."""
+        self._assigned = True
         self._client.assign([TopicPartition(topic, partition, offset) for (topic, partition), offset in places.items()])
 
     def add(self, places: Mapping[Partition, int]) -> None:
@@ -70,6 +72,9 @@ class Reader:
         The client goes on asking the broker that it believes to lead, dead or not, until its next refresh of the metadata (30 s).
         So a part of the timeout is kept for asking who leads now; what is left after that, or the next call, gets its answer there.
         """
+        if not self._assigned:
+            # Whoever only asks never polls: what the client has to tell would pile up, 1 MiB a minute and broker that is away.
+            self._client.poll(0)
         timeout = self._cluster.settings.connect_timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + timeout
         patience = timeout * _ASK

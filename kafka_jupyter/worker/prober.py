@@ -47,11 +47,12 @@ class Prober:
 
     def _run(self) -> None:
         places = self._log.topics.all_places(topics.RUN_CONTROL)
-        admin = Admin(self._log.cluster)
+        admin: Admin | None = None  # only while a topic seems to be gone: it is a client more
         while not self._stopping.is_set():
             begin_s = time.monotonic()
             missing = self._ask(places, begin_s + self._period_s)
-            gone = missing is not None and self._is_missing(admin)
+            admin = (admin or Admin(self._log.cluster)) if missing is not None else None
+            gone = admin is not None and self._is_missing(admin)
             self._missing_since_s = min(self._missing_since_s, begin_s) if gone else math.inf
             if begin_s - self._missing_since_s > MISSING_S:
                 self.failure = missing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import time
 from collections.abc import Iterator
@@ -11,8 +12,10 @@ import pytest
 
 import kafka_jupyter
 from kafka_jupyter import errors
+from kafka_jupyter.brokers.kafka import Cluster
+from kafka_jupyter.brokers.reader import Reader
 from kafka_jupyter.client import Client, TrainingRun
-from kafka_jupyter.protocol import control
+from kafka_jupyter.protocol import control, topics
 from kafka_jupyter.protocol.rows import EpochEnded
 from kafka_jupyter.runs.state import State
 from kafka_jupyter.settings import Settings
@@ -160,3 +163,18 @@ def test_claims_of_an_outage_leave_nobody_waiting_for_a_worker_that_has_given_th
         assert {record.reason for record in released} <= {"unwanted"}
         first.cancel()
         impatient.ended(first)
+
+
+def test_a_reader_that_only_asks_for_ends_takes_in_what_its_client_tells(kafka_of_our_own: BreakableKafka, own: Scene) -> None:
+    """Else it would pile up for as long as Kafka is away, in every worker."""
+    cluster = Cluster(own.settings)
+    place = own.log.topics.all_places(topics.RUN_CONTROL)[0]
+    with contextlib.closing(Reader(cluster)) as reader:
+        reader.bounds(place)
+        kafka_of_our_own.kill()
+        for _ in range(20):
+            with pytest.raises(errors.BrokerError):
+                reader.bounds(place, 0.2)
+        told = str(cluster.unreachable())
+        kafka_of_our_own.bring_back()
+        assert "Connect to" in told or "brokers are down" in told, told
