@@ -54,7 +54,9 @@ def restore(callbacks: Sequence[keras.callbacks.Callback], states: Any, arrays: 
 
 
 def _packed(value: Any, name: str, arrays: dict[str, Array]) -> Any:
-    """JSON keeps Python's numbers to the last bit; what numpy made keeps its type as an array."""
+    """JSON keeps Python's numbers to the last bit; what numpy made keeps its type as an array, and a tensor becomes one."""
+    if keras.ops.is_tensor(value):
+        value = keras.ops.convert_to_numpy(value)
     if isinstance(value, (np.ndarray, np.generic)):
         arrays[name] = np.array(value, copy=True, order="C")
         return {"$array" if isinstance(value, np.ndarray) else "$item": name}

@@ -96,7 +96,8 @@ class Checkpointer(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
             about = {"v": VERSION, "epoch": epoch, "step": step, "callbacks": states, "metrics": flat_metrics(self._last(logs))}
             state.save_checkpoint(self.model, file, arrays, about)
             outputs = self._outputs()
-        except (OSError, safetensors.SafetensorError) as error:  # a full disk: the training is worth more than a checkpoint
+        except (OSError, safetensors.SafetensorError, TypeError, ValueError) as error:
+            # A full disk, or a state that is no JSON: the training is worth more than a checkpoint.
             print(f"No checkpoint of epoch {epoch}, step {step} could be written: {error}", file=sys.stderr)
             with contextlib.suppress(OSError):
                 file.unlink(missing_ok=True)

@@ -16,6 +16,8 @@ import tensorflow as tf
 
 from kafka_jupyter.models import callback_state
 from kafka_jupyter.protocol import frames
+from kafka_jupyter.training.adapter import Passes
+from kafka_jupyter.training.checkpoint import Checkpointer
 from kafka_jupyter.worker.children import Children
 from tests.support import jobs
 from tests.support.watching import Watched
@@ -298,6 +300,32 @@ def test_a_disk_that_is_full_costs_checkpoints_and_not_the_training(children, tm
     watched.wait(lambda: [text for text, _ in watched.lines if text.startswith("No checkpoint of epoch")], "no failure was told", 20)
     resource.prlimit(watched.child.pid, resource.RLIMIT_FSIZE, (hard, hard))
     whole.same(watched)
+
+
+def test_what_tensorboard_remembers_of_its_speed_goes_along(tmp_path):
+    model, _ = mlp()
+    model.optimizer.iterations.assign(7)
+    board, fresh = (keras.callbacks.TensorBoard(str(tmp_path), write_steps_per_second=True) for _ in range(2))
+    board.set_model(model)
+    board.on_epoch_begin(0)
+    states, arrays = callback_state.collect([board])
+    callback_state.restore([fresh], json.loads(json.dumps(states)), arrays)
+    assert fresh._previous_epoch_iterations == 7.0
+
+
+def test_a_state_that_is_no_json_costs_checkpoints_and_not_the_training(tmp_path, capsys):
+    model, x = mlp()
+    history, odd = keras.callbacks.History(), keras.callbacks.SwapEMAWeights()
+    odd._ema_weights_in_model = {"a set"}
+    told = []
+    checkpointer = Checkpointer(told.append, str(tmp_path), EVERY_BATCH)
+    checkpointer.watch([history, odd], Passes(3))
+    model.fit(x, labels(), epochs=2, verbose=0, callbacks=[history, checkpointer])
+    assert (history.epoch, told, list(tmp_path.iterdir())) == ([0, 1], [], [])
+    assert "No checkpoint of epoch 1, step 0 could be written: " in capsys.readouterr().err
+    odd._ema_weights_in_model = True
+    model.fit(x, labels(), epochs=1, verbose=0, callbacks=[history, checkpointer])
+    assert [(frame.epoch, frame.step) for frame in told] == [(0, 1), (0, 2)]
 
 
 def test_what_is_no_checkpoint_of_this_task_is_a_matter_of_the_store(children, tmp_path):
