@@ -63,7 +63,8 @@ def capture_fit(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], progr
     precheck.check(model)
     specs = callbacks.capture(arguments["callbacks"])
     fit = _fit_arguments(arguments)
-    encoded = data.encode(arguments, fit.steps_per_epoch, fit.epochs - fit.initial_epoch, progress)
+    steps = data.steps_taken(fit.steps_per_epoch, model.steps_per_execution) if fit.steps_per_epoch else None
+    encoded = data.encode(arguments, steps, fit.epochs - fit.initial_epoch, progress)
     _build(model, encoded, fit)
     document = describe.describe(model)
     config = describe.to_json(document)

@@ -43,8 +43,14 @@ class Encoded:
     notes: list[str]
 
 
+def steps_taken(steps: int, at_once: int) -> int:
+    """How many batches Keras takes for `steps` of them, `at_once` in each execution: it ends an epoch between two executions only."""
+    return math.ceil(steps / at_once) * at_once
+
+
 def encode(arguments: dict[str, Any], steps_per_epoch: int | None = None, epochs: int = 1, progress: Progress | None = None) -> Encoded:
-    """What stands in `arguments` under x, y, sample_weight and validation_data. Arrays are not copied.
+    """What stands in `arguments` under x, y, sample_weight and validation_data. Arrays are not copied. `steps_per_epoch`: batches that
+    an epoch takes (`steps_taken`).
 
     A tf.data.Dataset is read once; `progress(elements so far, elements if known)` is called on the way.
     Raises CannotTravel naming the argument and the place in it.

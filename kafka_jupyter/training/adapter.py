@@ -18,7 +18,7 @@ from keras.src.trainers.data_adapters import array_slicing  # what `fit` itself 
 from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 from keras.src.trainers.data_adapters.tf_dataset_adapter import TFDatasetAdapter
 
-from kafka_jupyter.models.data import Elements
+from kafka_jupyter.models.data import Elements, steps_taken
 
 Order = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -86,7 +86,7 @@ class ShuffledArrays(ArrayDataAdapter):  # type: ignore[misc] # Keras has no typ
 
 @dataclasses.dataclass(frozen=True)
 class Passes:
-    """Which batches of the data each epoch takes. `batches`: of one whole pass.
+    """Which batches of the data each epoch takes. `batches`: of one whole pass. `at_once`: how many Keras takes in one execution.
 
     As Keras has it: without `steps_per_epoch` every epoch is a pass; with it a pass goes on in the next epoch, and an epoch in which
     it is used up ends early. Here known from the epoch alone, so that a training can begin anywhere.
@@ -95,11 +95,12 @@ class Passes:
     batches: int
     steps_per_epoch: int | None = None
     initial_epoch: int = 0
+    at_once: int = 1
 
     @property
     def steps(self) -> int:
         """The most batches that an epoch has."""
-        return min(self.steps_per_epoch or self.batches, self.batches)
+        return min(steps_taken(self.steps_per_epoch or self.batches, self.at_once), self.batches)
 
     def of(self, epoch: int) -> tuple[int, int, int]:
         """(epoch in which the pass began, first batch, number of batches)."""

@@ -69,7 +69,7 @@ class Fit:
             history = next((c for c in built if isinstance(c, keras.callbacks.History)), None) or keras.callbacks.History()
             remembering = built if history in built else [*built, history]
             called = [*(c for c in built if c is not history), history, reporter, checkpointer]
-            arguments, passes = self._arguments()
+            arguments, passes = self._arguments(model.steps_per_execution)
             checkpointer.watch(remembering, passes)
             if self.point is not None:
                 if publish:
@@ -83,9 +83,9 @@ class Fit:
             model.fit(**arguments, callbacks=called, verbose=0)
             return self._keep(model, built, history)
 
-    def _arguments(self) -> tuple[dict[str, Any], Passes]:
+    def _arguments(self, at_once: int) -> tuple[dict[str, Any], Passes]:
         fields = data.load(self.structure, self.leaves)
-        return fit_arguments(self.task.fit, self.task.seed, fields, self.place if self.point else None)
+        return fit_arguments(self.task.fit, self.task.seed, fields, self.place if self.point else None, at_once)
 
     def _prepare(self, model: keras.Model, arguments: Mapping[str, Any]) -> None:
         """Within an epoch its metrics go on as well, and those exist only once the model has seen a batch."""
@@ -130,10 +130,10 @@ def _outcome(model: keras.Model, built: Sequence[keras.callbacks.Callback], hist
 
 
 def fit_arguments(
-    fit: FitArguments, seed: int, fields: Mapping[str, Any], place: tuple[int, int] | None = None
+    fit: FitArguments, seed: int, fields: Mapping[str, Any], place: tuple[int, int] | None = None, at_once: int = 1
 ) -> tuple[dict[str, Any], Passes]:
     """The arguments of `Model.fit`, except callbacks and verbose, and how its epochs pass over the data. `fields`: x, y, sample_weight
-    and validation_data as data.load has them. `place`: (epoch, step) to go on from.
+    and validation_data as data.load has them. `place`: (epoch, step) to go on from. `at_once`: the model's steps per execution.
 
     The same call in any process gives the same training.
     """
@@ -141,7 +141,7 @@ def fit_arguments(
     if fit.validation_split and validation is None and not isinstance(x, data.Elements):
         # As `fit` does it: the last rows are split off before anything is shuffled.
         (x, y, sample_weight), validation = array_slicing.train_validation_split((_usable(x), y, sample_weight), fit.validation_split)
-    adapter, passes = _adapter(fit, seed, x, y, sample_weight, place)
+    adapter, passes = _adapter(fit, seed, (x, y, sample_weight), place, at_once)
     arguments: dict[str, Any] = {
         "x": adapter,
         "batch_size": fit.batch_size,
@@ -157,10 +157,13 @@ def fit_arguments(
     return arguments, passes
 
 
-def _adapter(fit: FitArguments, seed: int, x: Any, y: Any, sample_weight: Any, place: tuple[int, int] | None) -> tuple[DataAdapter, Passes]:
+def _adapter(
+    fit: FitArguments, seed: int, fields: tuple[Any, Any, Any], place: tuple[int, int] | None, at_once: int
+) -> tuple[DataAdapter, Passes]:
     def passes(batches: int) -> Passes:
-        return Passes(batches, fit.steps_per_epoch, fit.initial_epoch)
+        return Passes(batches, fit.steps_per_epoch, fit.initial_epoch, at_once)
 
+    x, y, sample_weight = fields
     steps, batch_size, class_weight = fit.steps_per_epoch, fit.batch_size, _class_weight(fit)
     if isinstance(x, data.Elements):  # batches already, in the order in which they were read
         whole = passes(len(x))

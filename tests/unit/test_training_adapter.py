@@ -1,5 +1,7 @@
 """The order of rows by (seed, epoch), and that everything else is what Keras does with the same arrays."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import tensorflow as tf
 
 from kafka_jupyter.models import data
 from kafka_jupyter.protocol.task import FitArguments
-from kafka_jupyter.training.adapter import ShuffledArrays, order_of
+from kafka_jupyter.training.adapter import Passes, ShuffledArrays, order_of
 from kafka_jupyter.training.fit import fit_arguments
 
 ROWS = 50
@@ -123,6 +125,17 @@ def test_with_steps_per_epoch_a_pass_lasts_several_epochs(steps):
     begun = {2: [0], 3: [0, 2]}[steps]
     expected = joined(order_of(7, epoch, ROWS).tolist() for epoch in begun)[: 10 * sum(per_epoch)]
     assert joined(seen) == expected
+
+
+@pytest.mark.parametrize(("rows", "steps", "at_once"), [(50, 3, 2), (70, 3, 2), (80, 4, 3), (50, 2, 4), (50, None, 2), (50, 4, 2)])
+def test_epochs_take_the_batches_that_plain_fit_takes_when_it_executes_several_at_once(rows, steps, at_once):
+    model, taken = network(steps_per_execution=at_once), [0]
+    count = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: taken.append(int(model.optimizer.iterations)))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Your input ran out of data")
+        model.fit(np.zeros((rows, 4)), np.zeros(rows), batch_size=10, epochs=4, steps_per_epoch=steps, verbose=0, callbacks=[count])
+    passes = Passes(rows // 10, steps, at_once=at_once)
+    assert [passes.of(epoch)[2] for epoch in range(4)] == np.diff(taken).tolist()
 
 
 def test_without_shuffle_everything_is_as_plain_fit_does_it(arrays):

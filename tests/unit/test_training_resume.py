@@ -72,7 +72,7 @@ def lstm():
 
 
 def accumulating():
-    """Gradients that are collected over several batches, and three batches for each call of Keras."""
+    """Gradients that are collected over several batches, and two batches for each call of Keras."""
     model, x = mlp()
     model.compile(
         keras.optimizers.Adam(0.01, gradient_accumulation_steps=2), "sparse_categorical_crossentropy", metrics=["accuracy"],
@@ -159,6 +159,7 @@ FITS = {
     "with class weights": {"class_weight": {0: 1.0, 1: 2.0, 2: 0.5}, "batch_size": 20},
     "passes over several epochs": {"steps_per_epoch": 2, "batch_size": 20},
     "passes that end within an epoch": {"steps_per_epoch": 3, "batch_size": 20},
+    "executions that take more than an epoch's batches": {"steps_per_epoch": 3, "batch_size": 20},
     "later epochs": {"initial_epoch": 2, "batch_size": 20},
     "validation now and then": {"validation_freq": 2, "batch_size": 20},
 }
@@ -167,20 +168,22 @@ FITS = {
 @pytest.mark.parametrize("how", FITS)
 def test_it_goes_on_whatever_way_the_data_are_passed(children, tmp_path, how):
     keras.utils.set_random_seed(3)
-    model, x = mlp()
+    model, x = accumulating() if how.startswith("executions") else mlp()
     whole = Undisturbed(children, tmp_path, model, x, labels(), epochs=6, validation_data=(x[:10], labels()[:10]), **FITS[how])
     for saved in whole.some(2):
         whole.same(whole.resumed(saved))
 
 
-@pytest.mark.parametrize("steps", [None, 3])
-def test_a_dataset_goes_on_at_its_next_batch(children, tmp_path, steps):
+@pytest.mark.parametrize(("steps", "made", "repeats"), [(None, mlp, 1), (3, mlp, 1), (3, accumulating, -1)])
+def test_a_dataset_goes_on_at_its_next_batch(children, tmp_path, steps, made, repeats):
     keras.utils.set_random_seed(3)
-    model, x = mlp()
-    dataset = tf.data.Dataset.from_tensor_slices((x, labels())).batch(20)
+    model, x = made()
+    dataset = tf.data.Dataset.from_tensor_slices((x, labels())).batch(20).repeat(repeats)
     whole = Undisturbed(children, tmp_path, model, dataset, epochs=5, steps_per_epoch=steps)
     for saved in whole.some(2):
         whole.same(whole.resumed(saved))
+    if repeats < 0:  # plain `fit` takes as much of it
+        assert model.fit(dataset, epochs=5, steps_per_epoch=steps, shuffle=False, verbose=0).history == whole.outcome["history"]
 
 
 def test_files_of_callbacks_are_those_of_an_undisturbed_training(children, tmp_path):
