@@ -178,6 +178,14 @@ def written(folder: pathlib.Path) -> list[str]:
     return [file.relative_to(folder).as_posix() for file in files if file.is_file() and not file.is_symlink()]
 
 
+def flush(live_callbacks: Iterable[keras.callbacks.Callback]) -> None:
+    """What TensorBoard has told its writers is in its files."""
+    for live in live_callbacks:
+        if isinstance(live, keras.callbacks.TensorBoard):
+            for writer in live._writers.values():
+                writer.flush()
+
+
 def index_of(place: str) -> int | None:
     """Which callback has written the file at this place; None if it cannot be a place that `written` names."""
     found = _PLACE.fullmatch(place)

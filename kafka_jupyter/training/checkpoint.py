@@ -17,6 +17,7 @@ from typing import Any
 
 import keras
 import safetensors
+import tensorflow as tf
 
 from kafka_jupyter.models import callback_state, callbacks, state
 from kafka_jupyter.protocol import frames
@@ -96,7 +97,7 @@ class Checkpointer(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
             about = {"v": VERSION, "epoch": epoch, "step": step, "callbacks": states, "metrics": flat_metrics(self._last(logs))}
             state.save_checkpoint(self.model, file, arrays, about)
             outputs = self._outputs()
-        except (OSError, safetensors.SafetensorError, TypeError, ValueError) as error:
+        except (OSError, safetensors.SafetensorError, tf.errors.OpError, TypeError, ValueError) as error:
             # A full disk, or a state that is no JSON: the training is worth more than a checkpoint.
             print(f"No checkpoint of epoch {epoch}, step {step} could be written: {error}", file=sys.stderr)
             with contextlib.suppress(OSError):
@@ -123,6 +124,7 @@ class Checkpointer(keras.callbacks.Callback):  # type: ignore[misc] # Keras has 
 
     def _outputs(self) -> dict[str, str]:
         """Copies: a callback may write the same file again while this one is on its way to the store."""
+        callbacks.flush(self._remembering)
         found: dict[str, str] = {}
         for place in callbacks.written(self._folder):
             original = self._folder / place

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.util import event_pb2
 
 from kafka_jupyter.models import callback_state
 from kafka_jupyter.protocol import frames
@@ -208,6 +209,30 @@ def test_files_of_callbacks_are_those_of_an_undisturbed_training(children, tmp_p
         for path in ("out/best.keras", "every-01-3.keras"):
             mine, other = (keras.saving.load_model(outputs[path]).get_weights() for outputs in (done.outputs, whole.done.outputs))
             assert all(np.array_equal(a, b) for a, b in zip(mine, other, strict=True))
+
+
+def test_each_point_of_tensorboard_is_written_once_wherever_it_was_cut(children, tmp_path):
+    keras.utils.set_random_seed(3)
+    model, x = mlp()
+    board = keras.callbacks.TensorBoard("logs", update_freq="batch")
+    whole = Undisturbed(children, tmp_path, model, x, labels(), epochs=3, batch_size=20, validation_split=0.2, callbacks=[board])
+    points = points_of(whole.done.outputs)
+    assert {("logs/train", "batch_loss", 12), ("logs/train", "epoch_loss", 2), ("logs/validation", "epoch_loss", 0)} <= points.keys()
+    for saved in (saved for saved in whole.saved if (saved.epoch, saved.step) in {(0, 2), (2, 0)}):
+        assert points_of(whole.same(whole.resumed(saved)).outputs) == points
+
+
+def points_of(outputs):
+    """Folder, tag and step of each point in the event files → its values."""
+    points = {}
+    for path, file in sorted(outputs.items()):
+        for record in tf.data.TFRecordDataset(file).as_numpy_iterator():
+            event = event_pb2.Event.FromString(record)
+            for value in event.summary.value:
+                if value.metadata.plugin_data.plugin_name == "scalars" or value.tag.startswith(("batch_", "epoch_")):
+                    points.setdefault((os.path.dirname(path), value.tag, event.step), []).append(tf.make_ndarray(value.tensor).item())
+    assert all(len(values) == 1 for values in points.values()), points
+    return points
 
 
 def test_killed_twice_at_any_step_it_ends_the_same(children, tmp_path):
