@@ -72,8 +72,8 @@ class Fit:
             arguments, passes = self._arguments(model.steps_per_execution)
             checkpointer.watch(remembering, passes)
             if self.point is not None:
-                if publish:
-                    arguments["epochs"] = self.point.epoch
+                if publish:  # Keras takes the averages of an optimizer as the weights after at least one epoch
+                    arguments["epochs"] = arguments["initial_epoch"] = max(self.point.epoch, 1)
                 self._prepare(model, arguments)
                 resume.bring_back(self._files, self._folder, built, early=True)
                 params = {"verbose": 0, "epochs": self.task.fit.epochs, "steps": self.task.fit.steps_per_epoch or passes.batches}

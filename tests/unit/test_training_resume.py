@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.util import event_pb2
 
-from kafka_jupyter.models import callback_state
+from kafka_jupyter.models import callback_state, state
 from kafka_jupyter.protocol import frames
 from kafka_jupyter.training.adapter import Passes
 from kafka_jupyter.training.checkpoint import Checkpointer
@@ -283,6 +283,24 @@ def test_published_it_gives_what_the_checkpoint_has_and_ends_as_a_stop_would(chi
     assert outcome["epoch"] == [0, 1, 2]
     assert outcome["history"] == {name: values[:3] for name, values in whole.outcome["history"].items()}
     assert done.metrics == whole.epochs[2].metrics
+
+
+def test_published_in_its_first_epoch_it_has_the_averaged_weights_that_a_stop_would_give(children, tmp_path):
+    keras.utils.set_random_seed(3)
+    model, x = lstm()
+    whole = Undisturbed(children, tmp_path, model, x, labels(), batch_size=20)
+    saved = whole.saved[1]
+    assert (saved.epoch, saved.step) == (0, 2)
+    done, _, outcome = finished(whole.resumed(saved, publish=True))
+    assert (done.stopped_early, done.epochs, outcome["epoch"]) == (True, 0, [])
+    state.load_into(model, model.optimizer, saved.file)
+    raw = model.get_weights()
+    model.optimizer.finalize_variable_values(model.trainable_weights)
+    averaged = model.get_weights()
+    state.load_into(model, model.optimizer, done.files["state"])
+    for ours, mean, last in zip(model.get_weights(), averaged, raw, strict=True):
+        np.testing.assert_array_equal(ours, mean)
+        assert not np.array_equal(mean, last)
 
 
 def test_changes_are_applied_again_where_they_were_applied_before(children, tmp_path):
