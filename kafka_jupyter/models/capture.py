@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras.src.backend import compute_output_spec  # what `fit` builds an unbuilt model with
+from keras.src.trainers.data_adapters import array_slicing, get_data_adapter  # how it looks at its data
 from keras.src.utils.rng_utils import get_random_seed  # no public name
 
 from kafka_jupyter.errors import CannotTravel
@@ -61,6 +62,7 @@ def capture_fit(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], progr
     if isinstance(model, keras.Model) and not model.compiled:
         raise ValueError("You must call `compile()` before calling `fit()`.")
     precheck.check(model)
+    _check_dataset(arguments)
     specs = callbacks.capture(arguments["callbacks"])
     fit = _fit_arguments(arguments)
     steps = data.steps_taken(fit.steps_per_epoch, model.steps_per_execution) if fit.steps_per_epoch else None
@@ -102,6 +104,15 @@ def _bound(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
 @functools.cache
 def _signature() -> inspect.Signature:
     return inspect.signature(keras.Model.fit)
+
+
+def _check_dataset(arguments: dict[str, Any]) -> None:
+    """What `fit` does not take beside a tf.data.Dataset raises what it raises there: what was captured would be trained without it."""
+    fields = arguments["x"], arguments["y"], arguments["sample_weight"]
+    if isinstance(arguments["x"], tf.data.Dataset):
+        if arguments["validation_split"] and arguments["validation_data"] is None:
+            array_slicing.train_validation_split(fields, arguments["validation_split"])
+        get_data_adapter(*fields)
 
 
 def _fit_arguments(arguments: dict[str, Any]) -> FitArguments:

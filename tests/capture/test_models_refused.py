@@ -177,6 +177,18 @@ def test_an_uncompiled_model_gets_the_error_of_keras() -> None:
         capture_fit(cases.mlp(), (cases.rows(4, 6), cases.rows(4, 3)), {})
 
 
+@pytest.mark.parametrize("more", [{"validation_split": 0.2}, {"y": np.ones((9, 3))}, {"sample_weight": np.ones(9)}])
+def test_what_fit_does_not_take_beside_a_dataset_gets_the_error_of_keras(more: dict[str, Any]) -> None:
+    model, _ = data()
+    given = {"x": tf.data.Dataset.from_tensor_slices((cases.rows(9, 6), cases.labels(9))).batch(3), "shuffle": False, **more}
+    with pytest.raises(ValueError) as theirs:
+        model.fit(**given, verbose=0)
+    with pytest.raises(ValueError) as ours:
+        capture_fit(model, (), given)
+    assert str(ours.value) == str(theirs.value)
+    assert capture_fit(model, (), given | dict.fromkeys(more)).rows == 9
+
+
 def test_a_wrong_argument_of_fit_is_the_normal_python_error() -> None:
     model, _ = data()
     with pytest.raises(TypeError, match="epoch_count"):
