@@ -70,7 +70,7 @@ class Asker:
         retry.id_of(state)
         self._mine(state, force)
         task = retry.edited(retry.again(retry.read(connection.log, state), state), edits)
-        self._client.resubmit(task, edits)
+        self._client.resubmit(task, edits, state)
         return task.run_id
 
     def _state(self) -> RunState | None:

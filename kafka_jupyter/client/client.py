@@ -73,11 +73,12 @@ class Client:
         follower.history(found.run_id)  # so that `metrics`, `log` and `history` answer from memory
         return TrainingRun(self, found.run_id, whole=run.strip() == found.run_id)
 
-    def resubmit(self, task: Task, edits: retry.Edits) -> TrainingRun:
+    def resubmit(self, task: Task, edits: retry.Edits, before: RunState | None) -> TrainingRun:
         """What `retry` and a redrive submit: a Task whose id says what it comes from, so that it is the same run however often it is
-        submitted. Raises RetriedAlready and what `submit` raises."""
+        submitted. `before`: what is known of the run before it. Raises RetriedAlready and what `submit` raises."""
         connection, owner = self.connection(), self.settings.owner
-        known, more = connection.catch_up().state(task.run_id), retry.settings(task.run_id, edits, owner)
+        known = connection.catch_up().state(task.run_id)
+        more = retry.settings(task.run_id, edits, owner, before, known)
         retry.submit(connection.log, lambda: connection.store, task, known, self.settings.keep_days, connection.announce, more)
         return TrainingRun(self, task.run_id, name=task.name, submitted=True)
 
@@ -101,7 +102,7 @@ class Client:
             following = redrive.adopted(task, buried, state)
             if not buried.letter.task and state is not None:
                 following = retry.may_follow(following, redrive.task_now(connection.log, buried, state))
-        return self.resubmit(retry.edited(following, edits), edits)
+        return self.resubmit(retry.edited(following, edits), edits, state)
 
     def workers(self) -> list[WorkerInfo]:
         """The workers that are alive."""

@@ -6,6 +6,7 @@ What comes out is a function of the old run's records: two people, or a double c
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import math
@@ -20,6 +21,7 @@ from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.protocol import codec, control, ids
 from kafka_jupyter.protocol.parts import InlineBytes, InlineText, Part
 from kafka_jupyter.protocol.task import TASK_LIMIT, ResumePoint, Task
+from kafka_jupyter.runs import changes
 from kafka_jupyter.runs.choose import PRIORITIES
 from kafka_jupyter.runs.state import RunState, State
 from kafka_jupyter.store import Store
@@ -67,9 +69,23 @@ def again(old: Task, state: RunState) -> Task:
 
 
 def resume_point(state: RunState) -> ResumePoint | None:
-    for checkpoint in reversed(state.checkpoints):
-        if "state" in checkpoint.parts:
-            return ResumePoint(checkpoint.epoch, checkpoint.step, checkpoint.parts["state"], dict(checkpoint.files))
+    checkpoint = _last_checkpoint(state)
+    if checkpoint is None:
+        return None
+    return ResumePoint(checkpoint.epoch, checkpoint.step, checkpoint.parts["state"], dict(checkpoint.files))
+
+
+def _last_checkpoint(state: RunState) -> control.Checkpointed | None:
+    return next((checkpoint for checkpoint in reversed(state.checkpoints) if "state" in checkpoint.parts), None)
+
+
+def rate_left(state: RunState) -> float | None:
+    """The learning rate that people asked for last, if the checkpoint that a retry goes on from does not hold it."""
+    again = [change.settings for change in changes.to_replay(state, _last_checkpoint(state))]
+    waiting = [request.settings for request in state.settings if request.request_id not in state.applied]
+    for wanted in reversed([*again, *waiting]):
+        with contextlib.suppress(errors.BadWish):  # requests come from anybody
+            return learning_rate(state.run_id, wanted.get("learning_rate"))
     return None
 
 
@@ -124,11 +140,18 @@ def _check(run_id: str, edits: Edits) -> None:
         learning_rate(run_id, edits.learning_rate)
 
 
-def settings(run_id: str, edits: Edits, by: str) -> control.SettingsRequested | None:
-    """The request for the learning rate; the same wish has the same id, however often it is made."""
-    if edits.learning_rate is None:
+def settings(
+    run_id: str, edits: Edits, by: str, before: RunState | None = None, known: RunState | None = None
+) -> control.SettingsRequested | None:
+    """The request for the learning rate; the same wish has the same id, however often it is made. Where nobody makes one, the retry
+    (`known`, if it is there already) goes on with what was asked of the run `before` it, unless it was asked for another one itself."""
+    rate = edits.learning_rate
+    ruled = known is not None and (known.terminal or any("learning_rate" in request.settings for request in known.settings))
+    if rate is None and before is not None and not ruled:
+        rate = rate_left(before)
+    if rate is None:
         return None
-    value = float(edits.learning_rate)
+    value = float(rate)
     request_id = f"retry-{hashlib.sha256(f'{run_id} {value!r}'.encode()).hexdigest()[:16]}"
     return control.SettingsRequested(run_id=run_id, request_id=request_id, by=by, settings={"learning_rate": value})
 
@@ -144,11 +167,16 @@ def submit(
 ) -> None:
     """Writes the Task and announces it; of one that is there already (`known`) only what is new.
 
-    Raises RetriedAlready where that one is another training, SubmitUnknown, TaskTooLarge, BrokerError.
+    Raises RetriedAlready where that one is another training or has ended without what is new, SubmitUnknown, TaskTooLarge, BrokerError.
     """
     if known is not None and known.task is not None:
         if not _same(log.read_task(known.task, task.run_id), task):
             raise errors.RetriedAlready(run_id=task.retry_of, new=task.run_id)
+        if more is not None and known.terminal and more.request_id not in {request.request_id for request in known.settings}:
+            message = (
+                "Run {run_id} was retried before as {new}, which is over ({state}): no learning rate reaches it any more. Retry {new}."
+            )
+            raise errors.RetriedAlready(message, run_id=task.retry_of, new=task.run_id, state=str(known.state))
         if more is not None and not known.terminal:
             announce(more)
         return

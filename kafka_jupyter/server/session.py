@@ -144,7 +144,8 @@ class Session:
 
     def _retry(self, state: RunState, edits: retrying.Edits, by: str) -> str:
         task = retrying.edited(retrying.again(retrying.read(self.log, state), state), edits)
-        known, more = self.follower.state(task.run_id), retrying.settings(task.run_id, edits, by)
+        known = self.follower.state(task.run_id)
+        more = retrying.settings(task.run_id, edits, by, state, known)
         # Written once, not until it is read back: who gets an error clicks again, and that is the same run.
         retrying.submit(self.log, lambda: self.store, task, known, self.settings.keep_days, self.log.write_control, more)
         return task.run_id

@@ -81,6 +81,16 @@ def checkpoint(player: Player, epoch: int, step: int = 0, **parts: bytes) -> Non
     player.say(control.Checkpointed(**player.own(), epoch=epoch, step=step, parts=named, files={"a.csv": InlineBytes(b"1,2")}))
 
 
+def change(player: Player, rate: float, epoch: int, step: int) -> None:
+    asked = {"request_id": ids.new_request_id(), "settings": {"learning_rate": rate}}
+    player.say(control.SettingsRequested(run_id=player.run_id, **asked))
+    player.say(control.Applied(**player.own(), **asked, epoch=epoch, step=step))
+
+
+def rates(client: Client, run: TrainingRun) -> list[float]:
+    return [request.settings["learning_rate"] for request in state_of(client, run.id).settings]
+
+
 def tasks(log: Log, run_id: str) -> list[Task]:
     place = log.topics.place(topics.TASK, run_id)
     read = [log.decode(message) for message in log.read_range(place, 0, None)]
@@ -281,8 +291,10 @@ def test_a_retry_goes_on_from_the_newest_checkpoint(client: Client, log: Log) ->
     player = running(log)
     for epoch in (1, 2):
         checkpoint(player, epoch, state=b"weights %d" % epoch)
+    change(player, 1e-4, epoch=2, step=3)
     fail(player)
     first = attached(client, player).retry()
+    wait_until(lambda: rates(client, first) == [1e-4], "it does not go on with the rate behind the checkpoint")
     (task,) = tasks(log, first.id)
     assert task.resume == ResumePoint(2, 0, InlineBytes(b"weights 2"), {"a.csv": InlineBytes(b"1,2")})
     becomes(first, "QUEUED")
@@ -292,6 +304,12 @@ def test_a_retry_goes_on_from_the_newest_checkpoint(client: Client, log: Log) ->
     (task,) = tasks(log, second.id)
     assert task.resume is not None, "a run that has made none itself goes on from the one it was given"
     assert (task.retry_of, task.resume.epoch) == (first.id, 2)
+    wait_until(lambda: rates(client, second) == [1e-4], "what the first retry had not begun with is lost")
+    assert attached(client, player).retry() == first
+    assert first.retry(learning_rate=1e-2) == second
+    wait_until(lambda: rates(client, second) == [1e-4, 1e-2], "the rate that was asked for is not the last")
+    first.retry()
+    wait_until(lambda: rates(client, second) == [1e-4, 1e-2], "what nobody asked for came again")
 
 
 def test_two_people_and_a_double_click_make_one_run(settings: Settings, client: Client, log: Log) -> None:
@@ -329,7 +347,11 @@ def test_a_retry_may_be_another_training(client: Client, log: Log) -> None:
         attached(client, player).retry()
     again.cancel()
     becomes(again, "CANCELLED")
-    assert len(state_of(client, again.id).settings) == 1, "the same wish is one"
+    assert rates(client, again) == [1e-4], "the same wish is one"
+    assert attached(client, player).retry(learning_rate=1e-4, **edits) == again
+    with pytest.raises(errors.RetriedAlready, match=rf"{again.id}, which is over \(CANCELLED\).*Retry {again.id}"):
+        attached(client, player).retry(learning_rate=1e-5, **edits)
+    assert rates(client, again) == [1e-4]
 
 
 @pytest.mark.parametrize(
