@@ -114,10 +114,26 @@ def may_follow(task: Task, before: Task) -> Task:
     first = max(fit.initial_epoch, resume.epoch if resume is not None else 0)
     if fit.epochs != before.fit.epochs and fit.epochs <= first:
         raise errors.BadWish(run_id=task.run_id, what=f"{fit.epochs} epochs", why=f"it goes on behind epoch {first}")
-    if fit.batch_size != before.fit.batch_size and resume is not None and resume.step > 0:
-        why = f"its checkpoint lies in the middle of epoch {resume.epoch + 1}, whose first {resume.step} batches are done"
-        raise errors.BadWish(run_id=task.run_id, what=f"a batch size of {fit.batch_size}", why=why)
+    if fit.batch_size != before.fit.batch_size:
+        why = ""
+        if _in_batches(task.data.structure.get("x")):
+            why = "it was trained from a tf.data.Dataset, whose batches are made already"
+        elif resume is not None and resume.step > 0:
+            why = f"its checkpoint lies in the middle of epoch {resume.epoch + 1}, whose first {resume.step} batches are done"
+        if why:
+            raise errors.BadWish(run_id=task.run_id, what=f"a batch size of {fit.batch_size}", why=why)
     return msgspec.structs.replace(task, digest="")  # it is not the `fit` of any cell any more
+
+
+def _in_batches(node: Any) -> bool:
+    """Whether a node of the data's structure (models/data.py) is a dataset, or holds one."""
+    if isinstance(node, list):
+        return any(map(_in_batches, node))
+    if not isinstance(node, dict):
+        return False
+    named = node.get("dict")
+    inner = [node.get("list"), node.get("tuple"), list(named.values()) if isinstance(named, dict) else None]
+    return "dataset" in node or any(map(_in_batches, inner))
 
 
 def learning_rate(run_id: str, value: Any) -> float:
