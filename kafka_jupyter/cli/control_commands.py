@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from kafka_jupyter.cli import options, say
 from kafka_jupyter.cli.run_commands import Force, Run, client_of
 from kafka_jupyter.settings import env_name, parse_size
-
-if TYPE_CHECKING:
-    from kafka_jupyter.client.handle import RunEvent
 
 Epochs = Annotated[int | None, typer.Option(envvar=env_name("epochs"), min=1, metavar="N", help="Other number of epochs, all told.")]
 BatchSize = Annotated[int | None, typer.Option(envvar=env_name("batch_size"), min=1, metavar="N", help="Other batch size.")]
@@ -43,7 +40,7 @@ def pause(
     with client_of(profile, servers, prefix) as client:
         found = client.attach(run)
         found.pause(force=force)
-        say.line(f"asked {found.id} to pause; `kafka-jupyter resume {found.short}` goes on")
+        say.line(f"{found.id}: asked to pause. `kafka-jupyter resume {found.short}` goes on.")
 
 
 def resume(
@@ -56,7 +53,7 @@ def resume(
     with client_of(profile, servers, prefix) as client:
         found = client.attach(run)
         found.resume(force=force)
-        say.line(f"asked {found.id} to go on")
+        say.line(f"{found.id}: asked to go on.")
 
 
 def ctl(
@@ -74,9 +71,9 @@ def ctl(
     """
     wanted = values_of(settings)
     with client_of(profile, servers, prefix) as client:
-        found = client.attach(run)
-        answer = found.set(**wanted, force=force, timeout=timeout if found.state == "RUNNING" else 0.0)
-        say.line(told(found.id, wanted, answer))
+        from kafka_jupyter.client import wishes
+
+        say.line(wishes.change(client.attach(run), wanted, force, timeout))
 
 
 def retry(
@@ -136,10 +133,3 @@ def edits_of(
     given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "device": device}
     given |= {"memory": size, "priority": priority, "labels": labels}
     return {name: value for name, value in given.items() if value is not None}
-
-
-def told(run_id: str, wanted: dict[str, float], answer: RunEvent | None) -> str:
-    what = ", ".join(f"{name} {value:g}" for name, value in wanted.items())
-    if answer is None:
-        return f"asked {run_id} for {what}: from the end of its next batch, or from its next start"
-    return f"{run_id} trains with {what} since epoch {answer.epoch + 1}, batch {answer.step}"

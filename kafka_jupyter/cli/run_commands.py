@@ -93,9 +93,9 @@ def stop(
     Example: kafka-jupyter stop digits
     """
     with client_of(profile, servers, prefix) as client:
-        found = client.attach(run)
-        found.stop(force=force)
-        say.line(f"asked {found.id} to stop")
+        from kafka_jupyter.client import wishes
+
+        say.line(wishes.stop(client.attach(run), force))
 
 
 def cancel(
@@ -106,9 +106,9 @@ def cancel(
     Example: kafka-jupyter cancel digits-3f2a
     """
     with client_of(profile, servers, prefix) as client:
-        found = client.attach(run)
-        found.cancel(force=force)
-        say.line(f"asked to cancel {found.id}")
+        from kafka_jupyter.client import wishes
+
+        say.line(wishes.cancel(client.attach(run), force))
 
 
 def workers(

@@ -49,14 +49,16 @@ class KafkaMagics(Magics):
     @line_magic
     @magic(_PARSERS["kafka_stop"])
     def kafka_stop(self, args: argparse.Namespace) -> None:
-        run = _client(args).attach(args.run)
-        _ask(run, "stop", args.force)
+        from kafka_jupyter.client import wishes
+
+        print(wishes.stop(_client(args).attach(args.run), args.force))
 
     @line_magic
     @magic(_PARSERS["kafka_cancel"])
     def kafka_cancel(self, args: argparse.Namespace) -> None:
-        run = _client(args).attach(args.run)
-        _ask(run, "cancel", args.force)
+        from kafka_jupyter.client import wishes
+
+        print(wishes.cancel(_client(args).attach(args.run), args.force))
 
     @line_magic
     @magic(_PARSERS["kafka_pause"])
@@ -75,13 +77,9 @@ class KafkaMagics(Magics):
     @line_magic
     @magic(_PARSERS["kafka_ctl"])
     def kafka_ctl(self, args: argparse.Namespace) -> None:
-        run, wanted = _client(args).attach(args.run), dict(args.settings)
-        what = ", ".join(f"{name} {value:g}" for name, value in wanted.items())
-        answer = run.set(**wanted, force=args.force, timeout=args.timeout if run.state == "RUNNING" else 0.0)
-        if answer is None:
-            print(f"{run.id}: asked for {what}, from the end of its next batch or from its next start.")
-        else:
-            print(f"{run.id}: {what} since epoch {answer.epoch + 1}, batch {answer.step}.")
+        from kafka_jupyter.client import wishes
+
+        print(wishes.change(_client(args).attach(args.run), dict(args.settings), args.force, args.timeout))
 
     @line_magic
     @magic(_PARSERS["kafka_retry"])
@@ -150,14 +148,6 @@ def _client(args: argparse.Namespace) -> Client:
     from kafka_jupyter.client import Client
 
     return Client(Settings.from_env(profile=args.profile))
-
-
-def _ask(run: TrainingRun, wish: str, force: bool) -> None:
-    if run.ended:
-        print(f"{run.id} has already {run.state}.")
-        return
-    (run.stop if wish == "stop" else run.cancel)(force=force)
-    print(f"{run.id}: asked to {wish}.")
 
 
 def _versions(versions: dict[str, str]) -> str:

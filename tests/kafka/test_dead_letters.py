@@ -182,11 +182,11 @@ def test_a_task_is_redriven_from_a_file_or_an_editor(
 def test_pause_resume_ctl_and_retry_are_asked_for_from_a_shell(settings: Settings, log: Log) -> None:
     player = Player.new(log)
     player.submit()
-    assert f"asked {player.run_id} to pause; `kafka-jupyter resume digits-" in cli("pause", "digits", settings=settings).out
+    assert f"{player.run_id}: asked to pause. `kafka-jupyter resume digits-" in cli("pause", "digits", settings=settings).out
     assert json.loads(cli("runs", "--json", settings=settings).out)[0]["state"] == "PAUSED"
-    assert cli("resume", "digits", settings=settings).out == f"asked {player.run_id} to go on\n"
+    assert cli("resume", "digits", settings=settings).out == f"{player.run_id}: asked to go on.\n"
     said = cli("ctl", "digits", "lr=1e-4", settings=settings)
-    assert said.out == f"asked {player.run_id} for learning_rate 0.0001: from the end of its next batch, or from its next start\n"
+    assert said.out == f"{player.run_id}: asked for learning_rate 0.0001, from the end of its next batch or from its next start.\n"
     for words in (("ctl", "digits", "momentum=1"), ("ctl", "digits", "lr=fast"), ("retry", "digits", "--memory", "much")):
         assert cli(*words, settings=settings).code == 2
     assert isinstance(cli("ctl", "digits", "lr=-1", settings=settings).error, errors.BadWish)

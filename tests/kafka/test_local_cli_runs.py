@@ -87,8 +87,10 @@ def test_following_a_failed_run_ends_with_its_error(log: Log, settings: Settings
 def test_a_waiting_run_is_cancelled(log: Log, settings: Settings) -> None:
     run = Player.new(log)
     run.submit()
-    assert cli("cancel", "digits", settings=settings).out == f"asked to cancel {run.run_id}\n"
+    assert cli("cancel", "digits", settings=settings).out == f"{run.run_id}: asked to cancel.\n"
     assert json.loads(cli("runs", "--json", settings=settings).out)[0]["state"] == "CANCELLED"
+    for words in ("stop", "cancel"):
+        assert cli(words, "digits", settings=settings).out == f"{run.run_id} has already CANCELLED.\n", "nothing was asked for"
 
 
 def test_a_running_run_is_asked_to_stop(log: Log, settings: Settings) -> None:
@@ -96,8 +98,10 @@ def test_a_running_run_is_asked_to_stop(log: Log, settings: Settings) -> None:
     run.submit()
     run.claim()
     run.start()
-    assert cli("stop", run.run_id, settings=settings).code == 0
+    assert cli("stop", run.run_id, settings=settings).out == f"{run.run_id}: asked to stop.\n"
     assert json.loads(cli("runs", "--json", settings=settings).out)[0]["state"] == "STOPPING"
+    cli("cancel", run.run_id, settings=settings)
+    assert cli("stop", run.run_id, settings=settings).out == f"{run.run_id} is being cancelled: nothing of it will be kept.\n"
 
 
 def test_another_persons_run_needs_its_whole_id_and_force(log: Log, settings: Settings) -> None:
