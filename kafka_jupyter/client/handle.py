@@ -201,7 +201,8 @@ class TrainingRun:
         return follower.state(self.id)
 
     def result(self, into: Any = None, timeout: float | None = None) -> Any:
-        """Waits, and gives the trained model: the captured one of this kernel, `into`, or a new one that is built from the log.
+        """Waits, and gives the trained model: the captured one of this kernel unless it was released, `into`, or a new one that is built
+        from the log.
 
         Weights and optimizer state are checked before any is assigned. Raises what `wait` raises, and DoesNotFit.
         """
@@ -217,7 +218,7 @@ class TrainingRun:
             return into
         else:
             model = self._model()
-            if model is None:
+            if model is None or targets.was_let_go(model, self.id):
                 model = outcome.rebuild(connection, state)
         self._model = lambda: model
         return model
@@ -319,7 +320,7 @@ class TrainingRun:
         """Lets the model in this kernel go as it was. The run goes on."""
         target = targets.of_run(self.id)
         if target is not None:
-            targets.settle(target)
+            targets.let_go(target)
 
     # --- underneath
 

@@ -58,6 +58,7 @@ def _belongs(path: str, spec: CallbackSpec) -> bool:
 
 _by_model: weakref.WeakKeyDictionary[Any, Target] = weakref.WeakKeyDictionary()
 _by_run: weakref.WeakValueDictionary[str, Target] = weakref.WeakValueDictionary()
+_let_go: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()  # model → runs whose result it never got
 
 
 def keep(target: Target) -> None:
@@ -75,6 +76,18 @@ def pending(model: Any) -> Target | None:
 
 def of_run(run_id: str) -> Target | None:
     return _by_run.get(run_id)
+
+
+def let_go(target: Target) -> None:
+    """Its model stays as it was."""
+    model = target.model
+    if target.pending and model is not None:
+        _let_go.setdefault(model, set()).add(target.run_id)
+    settle(target)
+
+
+def was_let_go(model: Any, run_id: str) -> bool:
+    return run_id in _let_go.get(model, ())
 
 
 def settle(target: Target) -> None:

@@ -93,9 +93,17 @@ def test_a_model_that_is_being_trained_refuses_everything_that_would_surprise(sh
         with pytest.raises(errors.RunPending), kafka_jupyter.train("guarded", settings=shared.settings):
             model.fit(x, y)
         mlp().evaluate(x, y, verbose=0)  # other models are free
+        before = model.get_weights()
         run.release()
         assert model.evaluate(x, y, verbose=0)
         assert run.state == "RUNNING", "the run goes on"
+        run.stop()
+        other = run.result(timeout=60)
+        assert other is not model, "the released one was never trained"
+        assert run.result() is other
+        assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+        assert run.result(into=model) is model
+        assert all(np.array_equal(a, b) for a, b in zip(other.get_weights(), model.get_weights(), strict=True))
 
 
 def test_stop_keeps_the_weights_so_far(shared: Scene, client: Client) -> None:
