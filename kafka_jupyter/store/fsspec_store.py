@@ -54,8 +54,9 @@ class UrlShelf:
             if aside != path:
                 self._move(aside, path)
         except BaseException:
-            with contextlib.suppress(KafkaJupyterError, FileNotFoundError), self._named():  # the first error is the one to tell
-                self._fs.rm(aside)
+            if aside != path:  # an object that is there was completed, maybe by somebody else
+                with contextlib.suppress(KafkaJupyterError, FileNotFoundError), self._named():  # the first error is the one to tell
+                    self._fs.rm(aside)
             raise
         with self._named():
             return UrlRef(self._fs.unstrip_protocol(path), source.size, source.sha256)
@@ -129,9 +130,22 @@ class UrlShelf:
                 if self._local:
                     file.flush()
                     os.fsync(file.fileno())
+        except BaseException:
+            with contextlib.suppress(KafkaJupyterError, FileNotFoundError), self._named():
+                self._abandon(file)
+            raise
+        with self._named():
+            file.close()
+
+    def _abandon(self, file: Any) -> None:
+        """Closing the upload of an object completes it with what was sent so far, over one that is whole."""
+        if not self._in_place:
+            file.close()
+            return
+        try:
+            file.discard()
         finally:
-            with self._named():
-                file.close()
+            file.closed = True  # else it would close itself when it is collected
 
     def _move(self, aside: str, path: str) -> None:
         with self._named():

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import hashlib
 import io
 import pathlib
 import shutil
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import fsspec
 import pytest
+from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.spec import AbstractBufferedFile
 
 from kafka_jupyter.errors import ArtifactAltered, ArtifactMissing, ArtifactTruncated, SettingsError, StoreUnavailable
 from kafka_jupyter.protocol.parts import KafkaRef, UrlRef
+from kafka_jupyter.protocol.topics import CHUNK
 from kafka_jupyter.settings import Settings
 from kafka_jupyter.store import open_store
 
@@ -108,6 +113,60 @@ def test_a_reference_of_another_store_names_the_setting(bare_settings: Settings,
 def test_the_kafka_store_without_a_cluster_is_a_settings_error(bare_settings: Settings) -> None:
     with pytest.raises(SettingsError, match="needs a Kafka cluster"):
         open_store(bare_settings)
+
+
+class Bucket(AbstractFileSystem):
+    """Objects that appear when their upload is completed, as those of an object store do."""
+
+    protocol = "r2"
+    cachable = False
+    objects: ClassVar[dict[str, bytes]] = {}
+
+    def _open(self, path: str, mode: str = "rb", **more: Any) -> Any:
+        return BucketFile(self, path, mode, block_size=CHUNK)
+
+    def info(self, path: str, **more: Any) -> dict[str, Any]:
+        if path not in self.objects:
+            raise FileNotFoundError(path)
+        return {"name": path, "size": len(self.objects[path]), "type": "file"}
+
+    def rm(self, path: str, **more: Any) -> None:
+        del self.objects[path]
+
+
+class BucketFile(AbstractBufferedFile):
+    def _initiate_upload(self) -> None:
+        self.parts: list[bytes] = []
+
+    def _upload_chunk(self, final: bool = False) -> None:
+        self.parts.append(self.buffer.getvalue())
+        if final:
+            self.fs.objects[self.path] = b"".join(self.parts)
+
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        return bytes(self.fs.objects[self.path][start:end])
+
+
+@pytest.mark.parametrize("data", [DATA, b"x" * (3 * CHUNK)], ids=["one part", "three parts"])
+def test_an_interrupted_upload_to_an_object_store_leaves_what_others_have_stored_meanwhile(bare_settings: Settings, data: bytes) -> None:
+    fsspec.register_implementation("r2", Bucket, clobber=True)
+    sha256 = hashlib.sha256(data).hexdigest()
+    settings = bare_settings.replace(store=f"r2://bucket/{len(data)}")
+    with contextlib.closing(open_store(settings)) as store, contextlib.closing(open_store(settings)) as other:
+        stored = []
+
+        def interrupted() -> Iterator[bytes]:
+            yield data[: len(data) // 2]
+            stored.append(other.put_data("x", len(data), lambda: [data], sha256))
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            store.put_data("x", len(data), interrupted, sha256)
+        with pytest.raises(ZeroDivisionError):
+            store.put("state", len(data), (data[: 1 // zero] for zero in (1, 0)))
+        gc.collect()  # a file that is thrown away closes itself
+        store.verify(stored[0])
+        assert [path for path in Bucket.objects if f"/{len(data)}/" in path] == [f"bucket/{len(data)}/data/{sha256}"]
 
 
 class Spoiling(LocalFileSystem):
