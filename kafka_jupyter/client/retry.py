@@ -190,7 +190,8 @@ def submit(
             raise errors.RetriedAlready(run_id=task.retry_of, new=task.run_id)
         if more is not None and known.terminal and more.request_id not in {request.request_id for request in known.settings}:
             message = (
-                "Run {run_id} was retried before as {new}, which is over ({state}): no learning rate reaches it any more. Retry {new}."
+                "Run {run_id} was retried before as {new}, which is over ({state}): no learning rate reaches it any more. "
+                "If it ended badly, retry {new} itself."
             )
             raise errors.RetriedAlready(message, run_id=task.retry_of, new=task.run_id, state=str(known.state))
         if more is not None and not known.terminal:

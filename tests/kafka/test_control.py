@@ -349,7 +349,7 @@ def test_a_retry_may_be_another_training(client: Client, log: Log) -> None:
     becomes(again, "CANCELLED")
     assert rates(client, again) == [1e-4], "the same wish is one"
     assert attached(client, player).retry(learning_rate=1e-4, **edits) == again
-    with pytest.raises(errors.RetriedAlready, match=rf"{again.id}, which is over \(CANCELLED\).*Retry {again.id}"):
+    with pytest.raises(errors.RetriedAlready, match=rf"{again.id}, which is over \(CANCELLED\).*retry {again.id} itself"):
         attached(client, player).retry(learning_rate=1e-5, **edits)
     assert rates(client, again) == [1e-4]
 
