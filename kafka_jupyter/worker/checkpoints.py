@@ -37,6 +37,7 @@ class Checkpoints:
         self._stored: tuple[control.Checkpointed, int] | None = None
         self._told: control.Checkpointed | None = None  # not read back yet
         self._kept: dict[str, Part] = {}  # files that are stored already, by their local copy
+        self._copies: set[str] = set()  # copies of callbacks' files that lie here, of checkpoints that are done with
         self._deleted: set[Ref] = set()
         self._closed = self._complained = self._waited = False
 
@@ -90,6 +91,8 @@ class Checkpoints:
     def _store(self) -> None:
         assert self._storing is not None
         frame, _ = self._storing
+        for file in self._kept.keys() - {frame.file, *frame.outputs.values()}:  # superseded: no later one names it either
+            del self._kept[file]
         run_id, files = self._own["run_id"], {"state": frame.file}
         name, owner = f"{run_id}/checkpoint-{frame.epoch}-{frame.step}", owner_of(run_id, self._own["n"])
         self._site.aside(lambda: keep(self._site, name, owner, files, frame.outputs, self._kept), self._on_stored)
@@ -133,6 +136,7 @@ class Checkpoints:
         told, self._told = self._told, None
         if told is not None:
             self._give_up(told, error)
+            self._forget(told)
         self._next()
 
     def _give_up(self, what: frames.Saved | control.Checkpointed, error: Exception) -> None:
@@ -142,10 +146,15 @@ class Checkpoints:
             self._reporter.line(f"The checkpoint of epoch {what.epoch}, step {what.step} was not kept: {error}", "stderr")
 
     def _drop(self, frame: frames.Saved) -> None:
-        """Its local files are not needed any more: they are stored, or a newer checkpoint takes its place."""
-        needed = {copy for other in (self._waiting, self._storing) if other and other[0] is not frame for copy in other[0].outputs.values()}
+        """Its own file is not needed any more: it is stored, or given up, or a newer checkpoint takes its place. The child names a copy
+        of a callback's file for as long as the original stays as it is: one that is not stored stays until a newer one does without."""
         self._kept.pop(frame.file, None)
-        for file in (frame.file, *(copy for copy in frame.outputs.values() if copy in self._kept or copy not in needed)):
+        newer = [other[0] for other in (self._waiting, self._storing) if other and other[0] is not frame]
+        named = {copy for other in newer or [frame] for copy in other.outputs.values()}
+        self._copies.update(frame.outputs.values())
+        done = {copy for copy in self._copies if copy in self._kept or copy not in named}
+        self._copies -= done
+        for file in (frame.file, *done):
             with contextlib.suppress(OSError):
                 pathlib.Path(file).unlink(missing_ok=True)
 

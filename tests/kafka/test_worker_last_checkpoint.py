@@ -1,30 +1,30 @@
-"""The checkpoint that is on its way while its attempt ends: with a real log and store, but no training behind it."""
+"""The checkpoint that is on its way while its attempt ends, and one that is given up: with a real log and store, but no training
+behind it."""
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import pathlib
-import queue
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from kafka_jupyter.brokers.follow import Change, Follower
+from kafka_jupyter.brokers.follow import Change
 from kafka_jupyter.brokers.log import Log
-from kafka_jupyter.brokers.outbox import Outbox
-from kafka_jupyter.brokers.reader import Reader
-from kafka_jupyter.protocol import control, frames, ids
+from kafka_jupyter.protocol import control, frames, ids, topics
+from kafka_jupyter.protocol.parts import InlineBytes
 from kafka_jupyter.runs import checkpoints
 from kafka_jupyter.runs.state import RunState
 from kafka_jupyter.settings import Settings
-from kafka_jupyter.store import open_store, upload_id
+from kafka_jupyter.store import upload_id
 from kafka_jupyter.worker.checkpoints import Checkpoints
 from kafka_jupyter.worker.children import Children
 from kafka_jupyter.worker.reporter import Reporter
 from kafka_jupyter.worker.site import Site
-from kafka_jupyter.worker.transfer import owner_of
+from kafka_jupyter.worker.transfer import RESULT_INLINE, RESULTS_INLINE, owner_of
+from tests.support.limits import take_at_most
+from tests.support.sites import Loop, a_site
 from tests.support.training import Submission, submit
 from tests.support.waiting import wait_until
 
@@ -34,7 +34,7 @@ BYTES = 100_000  # more than stands in a record
 class Attempt:
     """What a real one has, but for the training: the test says what its child has written."""
 
-    def __init__(self, site: Site, loop: queue.SimpleQueue[Callable[[], None]], run: Submission) -> None:
+    def __init__(self, site: Site, loop: Loop, run: Submission) -> None:
         self.site, self._loop = site, loop
         self.own: dict[str, Any] = {"run_id": run.run_id, "n": 1, "worker": site.worker_id, "nonce": ids.new_nonce()}
         self.read: list[control.Record] = []
@@ -60,11 +60,11 @@ class Attempt:
         assert state is not None
         return state
 
-    def told(self, epoch: int) -> control.Checkpointed:
+    def told(self, epoch: int, outputs: dict[str, str] | None = None) -> control.Checkpointed:
         """The child has written the checkpoint of this epoch's end, and the record of it is in the log, not read back yet."""
         file = self.site.folder / f"checkpoint-{epoch}"
         file.write_bytes(bytes([epoch]) * BYTES)
-        self.checkpoints.saved(frames.Saved(epoch, 0, str(file), {}))
+        self.checkpoints.saved(frames.Saved(epoch, 0, str(file), outputs or {}))
 
         def record() -> control.Checkpointed | None:
             self.turn()
@@ -74,6 +74,22 @@ class Attempt:
         made = record()
         assert made is not None
         return made
+
+    def accepted(self, epoch: int, outputs: dict[str, str]) -> control.Checkpointed:
+        """… and read back."""
+        made = self.told(epoch, outputs)
+        self.checkpoints.on_state(self.until(lambda state: made in state.checkpoints))
+        return made
+
+    def copy(self, name: str, size: int) -> str:
+        """A child's copy of a file that a callback has written."""
+        file = self.site.folder / name
+        file.write_bytes(name[-1:].encode() * size)
+        return str(file)
+
+    def idle(self) -> bool:
+        self.turn()
+        return self.checkpoints.idle
 
     def turn(self) -> None:
         """One of the supervisor's loop."""
@@ -88,15 +104,7 @@ class Attempt:
 
 @pytest.fixture
 def attempt(log: Log, settings: Settings, tmp_path: pathlib.Path) -> Iterator[Attempt]:
-    loop: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-    with contextlib.ExitStack() as closing:
-        store = closing.enter_context(contextlib.closing(open_store(settings, log)))
-        children = closing.enter_context(contextlib.closing(Children()))
-        follower = closing.enter_context(contextlib.closing(Follower(log, rows=False)))
-        prober = closing.enter_context(contextlib.closing(Reader(log.cluster)))
-        pool = closing.enter_context(concurrent.futures.ThreadPoolExecutor(2))
-        follower.start()
-        site = Site(settings, "box-1", "box", 1, tmp_path, log, follower, store, Outbox(log), children, prober, pool, loop.put)
+    with contextlib.closing(Children()) as children, a_site(log, settings, tmp_path, children) as (site, loop):
         yield Attempt(site, loop, submit(log))
 
 
@@ -126,3 +134,29 @@ def test_one_that_comes_after_the_end_is_deleted_again(attempt: Attempt) -> None
     named = {upload_id(ref) for ref in checkpoints.named(state)}
     assert len(named) == 1
     wait_until(lambda: attempt.left() == named, "what came too late stays", within=10)
+
+
+def test_one_that_is_given_up_leaves_the_files_that_the_next_one_names_again(attempt: Attempt) -> None:
+    best, better = (attempt.copy(name, 1000) for name in ("best", "better"))
+    attempt.checkpoints.saved(frames.Saved(1, 0, str(attempt.site.folder / "unreadable"), {"callback-0/best.keras": best}))
+    wait_until(attempt.idle, "what cannot be read is tried for ever", within=20)
+    record = attempt.accepted(2, {"callback-0/best.keras": best})
+    assert record.files == {"callback-0/best.keras": InlineBytes(b"t" * 1000)}
+    attempt.checkpoints.saved(frames.Saved(3, 0, str(attempt.site.folder / "unreadable"), {"callback-0/best.keras": better}))
+    wait_until(attempt.idle, "what cannot be read is tried for ever", within=20)
+    attempt.accepted(4, {})
+    assert not pathlib.Path(better).exists()
+
+
+def test_small_files_that_are_superseded_take_no_room_in_the_next_record(attempt: Attempt) -> None:
+    for epoch in range(1, RESULTS_INLINE // RESULT_INLINE + 2):
+        record = attempt.accepted(epoch, {"callback-0/log.csv": attempt.copy(f"copy-{epoch}", RESULT_INLINE)})
+    assert isinstance(record.files["callback-0/log.csv"], InlineBytes)
+
+
+def test_what_was_stored_for_a_record_that_is_too_large_is_deleted_again(attempt: Attempt) -> None:
+    take_at_most(attempt.site.log, topics.RUN_CONTROL, 2000)
+    file = attempt.copy("state", BYTES)
+    attempt.checkpoints.saved(frames.Saved(1, 0, file, {"callback-0/log.csv": attempt.copy("large", 4000)}))
+    wait_until(attempt.idle, "what Kafka does not take is tried for ever", within=20)
+    wait_until(lambda: not attempt.left(), "what nobody will name stays", within=10)
