@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import os
 import pathlib
 import posixpath
@@ -11,7 +12,7 @@ import re
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from kafka_jupyter.errors import ArtifactAltered, ArtifactTooLarge, ArtifactTruncated, StoreElsewhere, StoreUnavailable
 from kafka_jupyter.protocol import ids
@@ -118,7 +119,7 @@ class Store:
             cached = self._cache.get(part.sha256, part.size)
             if cached is not None:
                 return cached
-            with self._read_whole(part, label, progress) as file:
+            with self._read_whole(part, label, progress, self._cache.incoming) as file:
                 return self._cache.keep(file, part.sha256)
 
     def read(self, part: Part, name: str = "") -> bytes:
@@ -131,9 +132,15 @@ class Store:
             return lease.fetch(part, name).read_bytes()
 
     def verify(self, ref: Ref, name: str = "", progress: Progress | None = None) -> None:
-        """Reads the artifact back from where it lies, past the cache, and hashes it. Raises as `fetch`."""
-        with self._read_whole(ref, name or describe(ref), progress):
-            pass
+        """Reads the artifact back from where it lies, past the cache, and hashes it: without room on our disk, unless its pieces come in
+        another order. Raises as `fetch`."""
+        label = name or describe(ref)
+        try:
+            with self._read_whole(ref, label, progress, _passing):
+                pass
+        except _AnotherOrder:
+            with self._read_whole(ref, label, progress, self._cache.incoming):
+                pass
 
     def lease(self) -> Lease:
         """`with store.lease() as lease: path = lease.fetch(part)`: the files stay in the cache until the end of the block."""
@@ -168,11 +175,13 @@ class Store:
             raise ArtifactTooLarge(name=name, size=_mib(size), limit=_mib(limit), store=self.url)
 
     @contextlib.contextmanager
-    def _read_whole(self, part: Part, label: str, progress: Progress | None) -> Iterator[Incoming]:
+    def _read_whole(
+        self, part: Part, label: str, progress: Progress | None, incoming: Callable[[], contextlib.AbstractContextManager[_Incoming]]
+    ) -> Iterator[_Incoming]:
         """All bytes, hashed. What a URL gives is read again before it is called altered: it may have been spoilt on its way, which
         Kafka's client finds by itself."""
         for tries_left in reversed(range(READS if isinstance(part, UrlRef) else 1)):
-            with self._cache.incoming() as file:
+            with incoming() as file:
                 try:
                     self._receive(part, label, file, progress)
                 except (ArtifactAltered, ArtifactTruncated):
@@ -182,7 +191,7 @@ class Store:
                 yield file
                 return
 
-    def _receive(self, part: Part, label: str, file: Incoming, progress: Progress | None) -> None:
+    def _receive(self, part: Part, label: str, file: Incoming | _Passing, progress: Progress | None) -> None:
         for position, piece in self._pieces(part):
             if position + len(piece) > part.size:  # also keeps a foreign chunk number from making a file of petabytes
                 raise ArtifactAltered(name=label, found="that of more bytes", expected=part.sha256)
@@ -209,6 +218,35 @@ class Store:
             if turn is None:
                 turn = self._busy[sha256] = threading.Lock()
             return turn
+
+
+class _AnotherOrder(Exception):
+    """The pieces do not come as they lie."""
+
+
+class _Passing:
+    """What comes is hashed and not kept."""
+
+    def __init__(self) -> None:
+        self.written = 0
+        self._hash = hashlib.sha256()
+
+    def write(self, position: int, piece: bytes) -> None:
+        if position != self.written:
+            raise _AnotherOrder
+        self._hash.update(piece)
+        self.written += len(piece)
+
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+
+@contextlib.contextmanager
+def _passing() -> Iterator[_Passing]:
+    yield _Passing()
+
+
+_Incoming = TypeVar("_Incoming", Incoming, _Passing)
 
 
 class Lease:
@@ -253,7 +291,7 @@ def describe(part: Part) -> str:
     return f"of {part.size} bytes in the record"
 
 
-def _verify(label: str, part: Part, file: Incoming) -> None:
+def _verify(label: str, part: Part, file: Incoming | _Passing) -> None:
     if file.written < part.size:
         raise ArtifactTruncated(name=label, size=file.written, expected=part.size)
     found = file.sha256()

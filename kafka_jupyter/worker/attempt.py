@@ -16,7 +16,6 @@ from typing import Any
 
 from kafka_jupyter import errors
 from kafka_jupyter.protocol import control, frames, ids
-from kafka_jupyter.protocol.parts import Part
 from kafka_jupyter.protocol.task import Task
 from kafka_jupyter.runs import changes, checkpoints
 from kafka_jupyter.runs.lease import heartbeat_period
@@ -29,7 +28,7 @@ from kafka_jupyter.worker.endings import Ending
 from kafka_jupyter.worker.reporter import Reporter
 from kafka_jupyter.worker.site import Site
 from kafka_jupyter.worker.stall import StallClock
-from kafka_jupyter.worker.transfer import Prepared, Results, keep, owner_of, prepare
+from kafka_jupyter.worker.transfer import Kept, Prepared, Results, keep, owner_of, prepare
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +63,7 @@ class Attempt:
         self._leaving: tuple[Ending, float] | None = None  # what to say once its last checkpoint is safe, and when at the latest
         self._ending: Ending | None = None
         self._interrupted: Ending | None = None  # cancelled, or the worker shuts down: what to say when the child is gone
-        self._kept: dict[str, Part] = {}  # results that are stored already, by local file
+        self._kept = Kept()  # results that are stored already
         self._outage_since_s: float | None = None
         self._again: tuple[float, Callable[[], None]] | None = None  # when to try once more, and what
         self._training_since_s = now_s
@@ -275,9 +274,9 @@ class Attempt:
 
     def _keep(self) -> None:
         self._stall.step()
-        done, owner = self._done, owner_of(self.run_id, self.n)
+        done, owner, store = self._done, owner_of(self.run_id, self.n), self._site.store
         assert done is not None
-        self._site.aside(lambda: keep(self._site, self.run_id, owner, done.files, done.outputs, self._kept, self._moved), self._on_kept)
+        self._site.aside(lambda: keep(store, self.run_id, owner, done.files, done.outputs, self._kept, self._moved), self._on_kept)
 
     def _on_kept(self, outcome: Results | Exception) -> None:
         if self.phase is not Phase.STORING:

@@ -21,7 +21,7 @@ from kafka_jupyter.runs.state import RunState
 from kafka_jupyter.worker import endings
 from kafka_jupyter.worker.reporter import Reporter
 from kafka_jupyter.worker.site import Site
-from kafka_jupyter.worker.transfer import Results, keep, owner_of
+from kafka_jupyter.worker.transfer import Kept, Results, keep, owner_of
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Checkpoints:
         self._again_s: float | None = None  # when to try to store it once more
         self._stored: tuple[control.Checkpointed, int] | None = None
         self._told: control.Checkpointed | None = None  # not read back yet
-        self._kept: dict[str, Part] = {}  # files that are stored already, by their local copy
+        self._kept = Kept()  # files that are stored already
         self._copies: set[str] = set()  # copies of callbacks' files that lie here, of checkpoints that are done with
         self._deleted: set[Ref] = set()
         self._closed = self._complained = self._waited = False
@@ -60,9 +60,11 @@ class Checkpoints:
         """No more of them will be told: the attempt ends. What was stored and is named nowhere goes again."""
         if self._closed:
             return
+        if self._again_s is not None and self._storing is not None:
+            self._drop(self._storing[0])
         self._closed, self._again_s = True, None
         if self._stored is not None:
-            self._forget(self._stored[0])
+            self._forget(self._stored[0].parts.values())
             self._stored = None
 
     def tick(self, now_s: float) -> None:
@@ -91,18 +93,17 @@ class Checkpoints:
     def _store(self) -> None:
         assert self._storing is not None
         frame, _ = self._storing
-        for file in self._kept.keys() - {frame.file, *frame.outputs.values()}:  # superseded: no later one names it either
-            del self._kept[file]
+        for file in self._kept.parts.keys() - {frame.file, *frame.outputs.values()}:  # superseded: no later one names it either
+            del self._kept.parts[file]
         run_id, files = self._own["run_id"], {"state": frame.file}
         name, owner = f"{run_id}/checkpoint-{frame.epoch}-{frame.step}", owner_of(run_id, self._own["n"])
-        self._site.aside(lambda: keep(self._site, name, owner, files, frame.outputs, self._kept), self._on_stored)
+        self._site.aside(lambda: keep(self._site.store, name, owner, files, frame.outputs, self._kept), self._on_stored)
 
     def _on_stored(self, outcome: Results | Exception) -> None:
         assert self._storing is not None
         frame, seq = self._storing
         if self._closed:
-            if isinstance(outcome, Results):
-                self._forget(self._record(frame, outcome))
+            self._drop(frame)
             return
         if isinstance(outcome, Exception) and endings.may_pass(outcome, trained=True):
             if not self._waited:
@@ -115,6 +116,7 @@ class Checkpoints:
             self._give_up(frame, outcome)
         else:
             self._stored, self._waited = (self._record(frame, outcome), seq), False
+            self._kept.take(frame.file)
         self._drop(frame)
         self._storing = None
         self.tick(time.monotonic())
@@ -136,7 +138,7 @@ class Checkpoints:
         told, self._told = self._told, None
         if told is not None:
             self._give_up(told, error)
-            self._forget(told)
+            self._forget(told.parts.values())
         self._next()
 
     def _give_up(self, what: frames.Saved | control.Checkpointed, error: Exception) -> None:
@@ -148,21 +150,24 @@ class Checkpoints:
     def _drop(self, frame: frames.Saved) -> None:
         """Its own file is not needed any more: it is stored, or given up, or a newer checkpoint takes its place. The child names a copy
         of a callback's file for as long as the original stays as it is: one that is not stored stays until a newer one does without."""
-        self._kept.pop(frame.file, None)
+        self._forget(self._kept.take(frame.file))
         newer = [other[0] for other in (self._waiting, self._storing) if other and other[0] is not frame]
         named = {copy for other in newer or [frame] for copy in other.outputs.values()}
         self._copies.update(frame.outputs.values())
-        done = {copy for copy in self._copies if copy in self._kept or copy not in named}
+        done = {copy for copy in self._copies if copy in self._kept.parts or copy not in named}
         self._copies -= done
+        self._forget(self._kept.unread.pop(copy) for copy in done if copy in self._kept.unread)
         for file in (frame.file, *done):
             with contextlib.suppress(OSError):
                 pathlib.Path(file).unlink(missing_ok=True)
 
     # --- those that are superseded, or were never told
 
-    def _forget(self, record: control.Checkpointed) -> None:
-        refs = [part for part in record.parts.values() if isinstance(part, KafkaRef | UrlRef)]  # files may be those of one before
-        self._site.aside(lambda: self._delete(refs), lambda _: None)
+    def _forget(self, parts: Iterable[Part]) -> None:
+        """Of one that nobody will name. Its files may be those of one before."""
+        refs = [part for part in parts if isinstance(part, KafkaRef | UrlRef)]
+        if refs:
+            self._site.aside(lambda: self._delete(refs), lambda _: None)
 
     def sweep(self, state: RunState) -> None:
         """What earlier attempts have put into the store and no accepted record keeps: they are closed, so none ever will. To be called with
@@ -179,7 +184,7 @@ class Checkpoints:
     def over(self, state: RunState) -> None:
         """The attempt is closed in this state. Its last checkpoint may have been accepted together with its end, or have come too late."""
         if self._told is not None and checkpoints.named(state).isdisjoint(self._told.parts.values()):
-            self._forget(self._told)
+            self._forget(self._told.parts.values())
         self._told = None
         self._dispose(state)
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 
 from kafka_jupyter import errors
 from kafka_jupyter.protocol import codec, control, topics
-from kafka_jupyter.protocol.parts import InlineBytes, InlineText, Part
+from kafka_jupyter.protocol.parts import InlineBytes, InlineText, KafkaRef, Part, Ref, UrlRef
 from kafka_jupyter.protocol.task import ResumePoint, Task
-from kafka_jupyter.store import Lease, Progress
+from kafka_jupyter.store import Lease, Progress, Store
 from kafka_jupyter.store.source import Chunks
 from kafka_jupyter.worker.site import Site
 
@@ -132,45 +132,64 @@ class Results:
     files: list[control.OutputFile]
 
 
+class Kept:
+    """What of an attempt's files is in the store, by local file. For one `keep` at a time."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, Part] = {}  # whole, as was found by reading them back
+        self.unread: dict[str, Ref] = {}  # not read back yet
+
+    def take(self, file: str) -> list[Ref]:
+        """Forgets this one; what of it is in the store."""
+        found = (self.parts.pop(file, None), self.unread.pop(file, None))
+        return [part for part in found if isinstance(part, KafkaRef | UrlRef)]
+
+
 def keep(
-    site: Site,
+    store: Store,
     name: str,
     owner: str,
     files: dict[str, str],
     outputs: dict[str, str],
-    kept: dict[str, Part],
+    kept: Kept,
     progress: Progress | None = None,
 ) -> Results:
     """Stores what a child left, for its attempt (see `owner_of`), and reads it back and hashes it (rule 8) before anybody is told of it.
 
-    `kept`, by local file, is what an earlier try has stored; what this one stores is added.
+    `kept` is what an earlier try has stored; what this one stores is added.
     """
-    room = RESULTS_INLINE - sum(part.size for part in kept.values() if isinstance(part, InlineBytes))
+    room = RESULTS_INLINE - sum(part.size for part in kept.parts.values() if isinstance(part, InlineBytes))
     for label, file in (*files.items(), *sorted(outputs.items())):
-        if file not in kept:
-            kept[file] = part = _stored(site, f"{name}/{label}", owner, pathlib.Path(file), min(RESULT_INLINE, room), progress)
+        if file not in kept.parts:
+            kept.parts[file] = part = _stored(store, f"{name}/{label}", owner, file, min(RESULT_INLINE, room), kept.unread, progress)
             room -= part.size if isinstance(part, InlineBytes) else 0
     return Results(
-        {part: kept[file] for part, file in files.items()}, [control.OutputFile(path, kept[file]) for path, file in sorted(outputs.items())]
+        {part: kept.parts[file] for part, file in files.items()},
+        [control.OutputFile(path, kept.parts[file]) for path, file in sorted(outputs.items())],
     )
 
 
-def _stored(site: Site, name: str, owner: str, file: pathlib.Path, inline: int, progress: Progress | None) -> Part:
-    size = file.stat().st_size
+def _stored(store: Store, name: str, owner: str, file: str, inline: int, unread: dict[str, Ref], progress: Progress | None) -> Part:
+    """What is `unread` is not sent again: that it could not be read back may pass."""
+    path = pathlib.Path(file)
+    size = path.stat().st_size
     if size <= inline:
-        return InlineBytes(file.read_bytes())
+        return InlineBytes(path.read_bytes())
     for tries_left in reversed(range(PUTS)):
-        ref = site.store.put(name, size, _chunks(file), progress=progress, limited=False, owner=owner)
+        if file not in unread:
+            unread[file] = store.put(name, size, _chunks(path), progress=progress, limited=False, owner=owner)
+        ref = unread[file]
         try:
-            site.store.verify(ref, name, progress)
-        except (errors.ArtifactAltered, errors.ArtifactTruncated):  # spoilt on its way: what was trained lies here and is whole
+            store.verify(ref, name, progress)
+        except (errors.ArtifactAltered, errors.ArtifactTruncated, errors.ArtifactMissing):  # what was trained lies here and is whole
+            del unread[file]
             with contextlib.suppress(errors.StoreError, errors.BrokerError):
-                site.store.rm(ref)
+                store.rm(ref)
             if not tries_left:
                 raise
         else:
             break
-    return ref
+    return unread.pop(file)
 
 
 def _chunks(file: pathlib.Path) -> Chunks:

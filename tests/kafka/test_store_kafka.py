@@ -132,6 +132,9 @@ def test_uploads_that_interleave_in_one_partition_do_not_mix(log: Log, another: 
 def test_duplicates_and_another_order_mean_nothing(log: Log, another: Open, order: list[int]) -> None:
     assert another().read(written(log, [(n, PARTS[n]) for n in order])) == DATA
     assert another().read(written(log, [(n, PARTS[n]) for n in order], last=-1)) == DATA
+    another().verify(written(log, [(n, PARTS[n]) for n in order]))
+    with pytest.raises(ArtifactAltered):
+        another().verify(written(log, [(n, PARTS[n][::-1]) for n in order]))
 
 
 @pytest.mark.parametrize("missing", range(len(PARTS)))

@@ -4,6 +4,7 @@ behind it."""
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,17 +14,18 @@ import pytest
 from kafka_jupyter.brokers.follow import Change
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.protocol import control, frames, ids, topics
-from kafka_jupyter.protocol.parts import InlineBytes
+from kafka_jupyter.protocol.parts import InlineBytes, UrlRef
 from kafka_jupyter.runs import checkpoints
 from kafka_jupyter.runs.state import RunState
 from kafka_jupyter.settings import Settings
-from kafka_jupyter.store import upload_id
+from kafka_jupyter.store import open_store, upload_id
 from kafka_jupyter.worker.checkpoints import Checkpoints
 from kafka_jupyter.worker.children import Children
 from kafka_jupyter.worker.reporter import Reporter
 from kafka_jupyter.worker.site import Site
 from kafka_jupyter.worker.transfer import RESULT_INLINE, RESULTS_INLINE, owner_of
 from tests.support.limits import take_at_most
+from tests.support.refusing import Refusing, refusing_url
 from tests.support.sites import Loop, a_site
 from tests.support.training import Submission, submit
 from tests.support.waiting import wait_until
@@ -43,7 +45,12 @@ class Attempt:
         assert task is not None
         site.log.write_control(control.Claimed(**self.own, task=task))
         site.log.write_control(control.Started(**self.own))
-        self.checkpoints = Checkpoints(site, self.own, Reporter(site.log, run.run_id, 1, site.worker_id, self.own["nonce"], site.post))
+        self.use(site)
+
+    def use(self, site: Site) -> None:
+        self.site = site
+        reporter = Reporter(site.log, self.own["run_id"], 1, site.worker_id, self.own["nonce"], site.post)
+        self.checkpoints = Checkpoints(site, self.own, reporter)
 
     def _saw(self, change: Change) -> None:
         if isinstance(change.record, control.Record):
@@ -152,6 +159,20 @@ def test_small_files_that_are_superseded_take_no_room_in_the_next_record(attempt
     for epoch in range(1, RESULTS_INLINE // RESULT_INLINE + 2):
         record = attempt.accepted(epoch, {"callback-0/log.csv": attempt.copy(f"copy-{epoch}", RESULT_INLINE)})
     assert isinstance(record.files["callback-0/log.csv"], InlineBytes)
+
+
+def test_one_that_could_not_be_read_back_when_a_newer_one_came_is_deleted_again(
+    attempt: Attempt, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with contextlib.closing(open_store(attempt.site.settings.replace(store=refusing_url(tmp_path / "shelf")), attempt.site.log)) as store:
+        attempt.use(dataclasses.replace(attempt.site, store=store))
+        monkeypatch.setattr(Refusing, "reading", True)
+        attempt.checkpoints.saved(frames.Saved(1, 0, attempt.copy("state", BYTES), {}))
+        wait_until(lambda: attempt.left() and attempt.checkpoints._again_s, "it is not tried again", within=20)
+        monkeypatch.setattr(Refusing, "reading", False)
+        part = attempt.told(2).parts["state"]
+        assert isinstance(part, UrlRef)
+        wait_until(lambda: attempt.left() == {upload_id(part)}, "what nobody will name stays", within=10)
 
 
 def test_what_was_stored_for_a_record_that_is_too_large_is_deleted_again(attempt: Attempt) -> None:

@@ -18,7 +18,7 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractBufferedFile
 
-from kafka_jupyter.errors import ArtifactAltered, ArtifactMissing, ArtifactTruncated, SettingsError, StoreUnavailable
+from kafka_jupyter.errors import ArtifactAltered, ArtifactMissing, ArtifactTruncated, SettingsError, StoreError, StoreUnavailable
 from kafka_jupyter.protocol.parts import KafkaRef, UrlRef
 from kafka_jupyter.protocol.topics import CHUNK
 from kafka_jupyter.settings import Settings
@@ -211,4 +211,16 @@ def test_what_comes_altered_or_cut_short_is_read_again_before_it_counts_as_lost(
         assert store.read(ref) == DATA
         Spoiling.left[name] = 3
         with pytest.raises((ArtifactAltered, ArtifactTruncated)):
+            store.verify(ref)
+
+
+def test_reading_back_takes_no_room_on_our_own_disk(bare_settings: Settings, tmp_path: pathlib.Path) -> None:
+    with contextlib.closing(open_store(bare_settings.replace(store=f"file://{tmp_path}/store"))) as store:
+        ref = store.put("state", len(DATA), [DATA])
+        shutil.rmtree(bare_settings.cache_dir / "incoming")
+        store.verify(ref)
+        with pytest.raises(StoreError):
+            store.fetch(ref)
+        pathlib.Path(ref.url.removeprefix("file://")).write_bytes(b"Weights")
+        with pytest.raises(ArtifactAltered):
             store.verify(ref)
