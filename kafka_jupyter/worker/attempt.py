@@ -53,6 +53,7 @@ class Attempt:
         assert state.task is not None
         self.run_id, self.n, self.nonce = state.run_id, state.last_n + 1, ids.new_nonce()
         self.phase = Phase.CLAIMING
+        self.healthy: bool | None = None  # whether its worker can do what any run asks of it, as far as this one has shown that
         self._site, self._place, self._task = site, state.task, task
         self._reporter = Reporter(site.log, self.run_id, self.n, site.worker_id, self.nonce, site.post, site.slots)
         self._prepared: Prepared | None = None
@@ -180,6 +181,7 @@ class Attempt:
             return
         if isinstance(outcome, Exception):
             if not self._tried_again(outcome, self._prepare):
+                self.healthy = False if endings.ails_us(outcome) else None
                 self._say(endings.refusal(self._own, outcome, trained=False))
             return
         self._prepared, self._task, self._outage_since_s = outcome, None, None
@@ -224,18 +226,8 @@ class Attempt:
             case frames.Ready():
                 assert self._prepared is not None
                 assert self._child is not None
-                started = control.Started(
-                    **self._own,
-                    epoch=frame.epoch,
-                    step=frame.step,
-                    checkpoint=self._prepared.point.state if self._prepared.point else None,
-                    log_offset=self._prepared.log_offset,
-                    device=frame.device,
-                    host=self._site.host,
-                    pid=self._child.pid or 0,
-                    versions=frame.versions,
-                )
-                self._site.outbox.put(started)
+                self.healthy = True
+                self._site.outbox.put(self._prepared.started(self._own, frame, self._site.host, self._child.pid or 0))
             case frames.Epoch():
                 self._reporter.epoch(frame.epoch, frame.step, frame.metrics, frame.seconds, frame.at_ms)
             case frames.Batch():
@@ -255,6 +247,7 @@ class Attempt:
 
     def _on_exit(self, exit: Exit) -> None:
         self._child = None
+        self.healthy = self.healthy if exit.forked else False
         if self.phase is not Phase.TRAINING:
             if self.phase is Phase.OVER:
                 self._clean()

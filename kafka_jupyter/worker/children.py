@@ -48,6 +48,7 @@ class Exit:
     terminated: bool = False  # `terminate` had been called
     out_of_memory: bool = False  # the kernel killed it for memory
     detail: str = ""  # why there was no child, or none to wait for
+    forked: bool = True  # there was a process
 
 
 class Child:
@@ -112,6 +113,12 @@ class Children:
         self._ask(self._spawn)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
+
+    @property
+    def unfit(self) -> str:
+        """Why nothing can be forked, as the forkserver says that is there now: it may have found another environment than the first."""
+        running = self._forkserver
+        return running.unfit if running else ""
 
     @property
     def forkserver_pid(self) -> int | None:
@@ -203,7 +210,7 @@ class Children:
 
     def _launch(self, child: Child) -> None:
         if self._closing:
-            child._on_exit(Exit(detail="this worker is closing"))
+            child._on_exit(Exit(detail="this worker is closing", forked=False))
             return
         if self._forkserver is None:
             self._spawn()
@@ -352,7 +359,8 @@ class Children:
                 left = left - count if count else 0
             self._drop(child, end)
         del self._live[child.id]
-        child._on_exit(dataclasses.replace(exit, terminated=child._terminated or self._closing, detail=exit.detail or child._broken))
+        terminated, detail, forked = child._terminated or self._closing, exit.detail or child._broken, child.pid is not None
+        child._on_exit(dataclasses.replace(exit, terminated=terminated, detail=detail, forked=forked))
 
     def _begin_close(self) -> None:
         self._closing = True

@@ -33,16 +33,16 @@ def refusal(own: dict[str, Any], failure: Exception, trained: bool) -> Ending:
     the run is DEAD.
     """
     text = str(failure)
-    if isinstance(failure, errors.NewerRecord) or (not trained and _is_ours(failure)):
+    if isinstance(failure, errors.NewerRecord) or (not trained and (ails_us(failure) or isinstance(failure, errors.StoreElsewhere))):
         return lambda end: control.Released(**own, reason="unfit", detail=text, log_end=end)
     retryable = isinstance(failure, errors.BrokerError | errors.StoreError | OSError) and not isinstance(failure, _FINAL)
     reason, kind = "store" if retryable else "refused", type(failure).__name__
     return lambda end: control.Failed(**own, retryable=retryable, reason=reason, error=kind, message=text, log_end=end)
 
 
-def _is_ours(failure: Exception) -> bool:
-    """Our disk, our rights, our settings."""
-    return isinstance(failure, errors.StoreElsewhere | errors.NotAuthorized | OSError) or type(failure) is errors.StoreError
+def ails_us(failure: Exception) -> bool:
+    """Our disk, our rights: it would be the same with any run."""
+    return isinstance(failure, errors.NotAuthorized | errors.AuthenticationFailed | OSError) or type(failure) is errors.StoreError
 
 
 def exception(own: dict[str, Any], error: frames.Error, epoch: int) -> Ending:
@@ -75,7 +75,9 @@ def stuck(own: dict[str, Any], store: str, seconds: float, trained: bool) -> End
 
 
 def death(own: dict[str, Any], exit: Exit, epoch: int) -> Ending:
-    """A child that died without a word: tried again as rule 7 says."""
+    """A child that died without a word: tried again as rule 7 says. One that there never was is a trouble of the worker's own."""
+    if not exit.forked:
+        return lambda end: control.Released(**own, reason="unfit", detail=exit.detail, log_end=end)
     message = exit.detail or (f"killed by signal {exit.signal}" if exit.signal else f"ended with exit code {exit.code}")
     return lambda end: control.Failed(
         **own,

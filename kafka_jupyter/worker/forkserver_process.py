@@ -45,6 +45,7 @@ class ForkserverProcess:
         self.stderr = self.process.stderr
         os.set_blocking(self.stderr.fileno(), False)
         self.was_ready = False
+        self.unfit = ""  # why it can fork nothing
         self._buffer = b""
         self._lines = Lines()
         self._last_words: collections.deque[str] = collections.deque(maxlen=_LAST_WORDS)
@@ -59,7 +60,9 @@ class ForkserverProcess:
             return None
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         events: list[dict[str, Any]] = [json.loads(line) for line in lines]
-        self.was_ready = self.was_ready or any(event["event"] == "ready" for event in events)
+        for event in events:
+            if event["event"] == "ready":
+                self.was_ready, self.unfit = True, event["unfit"]
         return events
 
     def hear_last_words(self) -> bool:

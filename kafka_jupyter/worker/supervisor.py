@@ -192,6 +192,7 @@ class Supervisor:
             attempt.tick(now_s)
             if attempt.finished:
                 del self._attempts[attempt.run_id]
+                self._claims.saw_end(attempt.healthy, now_s)
                 self._waiting_changed = True
                 self._info_due_s = now_s
         self._site.outbox.tick(now_s)
@@ -226,7 +227,11 @@ class Supervisor:
 
     def _free(self) -> int:
         """Claims in flight count as used."""
-        return 0 if self._stopping or self._equipment.unfit else max(0, self._slots - len(self._attempts))
+        return 0 if self._stopping or self._unfit else max(0, self._slots - len(self._attempts))
+
+    @property
+    def _unfit(self) -> str:
+        return self._equipment.unfit or self._site.children.unfit
 
     def _spare_is_useful(self, now_s: float) -> bool:
         """Where a slot is free, and no short training would be slowed by it. A child that waits on a GPU would hold its memory."""
@@ -350,7 +355,7 @@ class Supervisor:
             running=sorted(run_id for run_id, attempt in self._attempts.items() if attempt.won),
             period_s=INFO_PERIOD_S,
             started_ms=int(psutil.Process().create_time() * 1000),
-            unfit=self._equipment.unfit,
+            unfit=self._unfit,
         )
 
 

@@ -7,9 +7,10 @@ import dataclasses
 import pathlib
 import shutil
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from kafka_jupyter import errors
-from kafka_jupyter.protocol import codec, control, topics
+from kafka_jupyter.protocol import codec, control, frames, topics
 from kafka_jupyter.protocol.parts import InlineBytes, InlineText, KafkaRef, Part, Ref, UrlRef
 from kafka_jupyter.protocol.task import ResumePoint, Task
 from kafka_jupyter.store import Lease, Progress, Store
@@ -45,6 +46,20 @@ class Prepared:
     def place(self) -> tuple[int, int]:
         """(epoch, step) where the training begins."""
         return (self.point.epoch, self.point.step) if self.point else (self.task.fit.initial_epoch, 0)
+
+    def started(self, own: dict[str, Any], ready: frames.Ready, host: str, pid: int) -> control.Started:
+        """What a child says that has built its model of it."""
+        return control.Started(
+            **own,
+            epoch=ready.epoch,
+            step=ready.step,
+            checkpoint=self.point.state if self.point else None,
+            log_offset=self.log_offset,
+            device=ready.device,
+            host=host,
+            pid=pid,
+            versions=ready.versions,
+        )
 
     def discard(self) -> None:
         self.lease.close()

@@ -56,7 +56,7 @@ def test_a_child_starts_obeys_and_ends_with_status_0(children):
     assert watched.child.pid == pid
     watched.child.send(frames.Stop())
     ended = watched.exit()
-    assert (ended.code, ended.signal, ended.terminated, ended.detail) == (0, 0, False, "")
+    assert (ended.code, ended.signal, ended.terminated, ended.detail, ended.forked) == (0, 0, False, "", True)
     assert ended.memory > 1 << 20
 
 
@@ -291,6 +291,8 @@ def test_a_failed_import_makes_the_worker_unfit_and_a_start_says_why():
         ended = Watched(children).exit()
         assert "unfit" in ended.detail
         assert "no_such_module" in ended.detail
+        assert "no_such_module" in children.unfit
+        assert not ended.forked
     finally:
         children.close()
 
@@ -303,7 +305,9 @@ def test_a_forkserver_that_dies_while_it_imports_is_told_with_its_last_words(tmp
         unfit = children.equipment(30).unfit
         assert "died while it imported Keras (signal 6)" in unfit
         assert "illegal instruction, or so" in unfit
-        assert "signal 6" in Watched(children).exit().detail
+        ended = Watched(children).exit()
+        assert "signal 6" in ended.detail
+        assert not ended.forked
     finally:
         children.close()
 

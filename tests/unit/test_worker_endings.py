@@ -17,7 +17,13 @@ OUTAGES = [
     errors.StoreUnavailable(),
     errors.BrokerError(),
 ]
-TROUBLES_OF_OURS = [errors.StoreError("No space left on device"), OSError("disk"), errors.NotAuthorized(), errors.StoreElsewhere()]
+TROUBLES_OF_OURS = [
+    errors.StoreError("No space left on device"),
+    OSError("disk"),
+    errors.StoreElsewhere(),
+    errors.NotAuthorized(),
+    errors.AuthenticationFailed(),
+]
 HOPELESS = [errors.OffsetGone(), errors.ArtifactMissing(), errors.ArtifactAltered(), errors.BadRecord(), errors.NeedsTrust(), KeyError("x")]
 
 
