@@ -107,9 +107,11 @@ class Children:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._woken, selectors.EVENT_READ, self._wake)
         self._forkserver: ForkserverProcess | None = None
+        self._no_forkserver = ""  # why there is none
         self._live: dict[int, Child] = {}
         self._spare: Child | None = None  # of the thread that calls `start` and `keep_spare`
         self._closing = False
+        self.failure: Exception | None = None  # what has ended the thread
         self._ask(self._spawn)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -178,6 +180,21 @@ class Children:
         return child
 
     def _run(self) -> None:
+        try:
+            self._serve()
+        except Exception as failure:  # noqa: BLE001  # the supervisor asks for it: a thread has no caller
+            self.failure, self._closing = failure, True
+            for child in self._live.values():
+                self._drop(child, "frames")  # nobody can be told any more
+            if self._forkserver is not None:
+                self._forkserver.process.kill()
+                self._forkserver_died()
+        finally:
+            self._selector.close()
+            self._waker.close()
+            self._woken.close()
+
+    def _serve(self) -> None:
         while not (self._closing and self._forkserver is None):
             for key, events in self._selector.select():
                 # A call earlier in this turn may have closed it, and its number may already mean something else.
@@ -185,9 +202,6 @@ class Children:
                     key.data(events)
         while self._asked:  # what was asked for while the last child ended
             self._asked.popleft()()
-        self._selector.close()
-        self._waker.close()
-        self._woken.close()
 
     def _wake(self, _: int) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -196,7 +210,12 @@ class Children:
             self._asked.popleft()()
 
     def _spawn(self) -> None:
-        self._forkserver = ForkserverProcess(self._environ, self._entries)
+        """Where no process can be started now, the next child asks for one again."""
+        try:
+            self._forkserver = ForkserverProcess(self._environ, self._entries)
+        except OSError as error:
+            self._no_forkserver = f"no child could be started: {error}"
+            return
         self._selector.register(self._forkserver.control, selectors.EVENT_READ, lambda _: self._hear())
         self._selector.register(self._forkserver.stderr, selectors.EVENT_READ, lambda _: self._hear_last_words())
 
@@ -212,12 +231,15 @@ class Children:
         if self._closing:
             child._on_exit(Exit(detail="this worker is closing", forked=False))
             return
+        self._live[child.id] = child
         if self._forkserver is None:
             self._spawn()
+        if self._forkserver is None:
+            self._finish(child, Exit(detail=self._no_forkserver))
+            return
         theirs: list[int] = []
         try:
             self._open_ends(child, theirs)
-            assert self._forkserver is not None
             request = forkserver.REQUEST.pack(child._kind, child.id, 0.0)
             socket.send_fds(self._forkserver.control, [request], theirs)
         except OSError as error:
@@ -227,7 +249,6 @@ class Children:
                 os.close(descriptor)
 
     def _open_ends(self, child: Child, theirs: list[int]) -> None:
-        self._live[child.id] = child
         ours, its = socket.socketpair()
         theirs.append(its.detach())
         ours.setblocking(False)

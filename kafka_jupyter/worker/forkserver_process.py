@@ -28,19 +28,25 @@ class ForkserverProcess:
     """The process and what it says. Its answers are read by the thread of Children."""
 
     def __init__(self, environ: Mapping[str, str], entries: Mapping[str, str]) -> None:
+        """Raises OSError where no process can be started."""
         self.control, theirs = socket.socketpair()
         arguments = {"path": sys.path, "control": theirs.fileno(), "entries": entries}
-        self.process = subprocess.Popen(
-            # -P: the folder that the supervisor happens to stand in must not shadow a module
-            [sys.executable, "-P", "-c", _BOOT, json.dumps(arguments)],
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,  # Ctrl-C in a terminal is for the supervisor, which ends its children in order
-        )
-        theirs.close()
+        try:
+            self.process = subprocess.Popen(
+                # -P: the folder that the supervisor happens to stand in must not shadow a module
+                [sys.executable, "-P", "-c", _BOOT, json.dumps(arguments)],
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # Ctrl-C in a terminal is for the supervisor, which ends its children in order
+            )
+        except OSError:
+            self.control.close()
+            raise
+        finally:
+            theirs.close()
         assert self.process.stderr is not None
         self.stderr = self.process.stderr
         os.set_blocking(self.stderr.fileno(), False)

@@ -220,8 +220,8 @@ class Supervisor:
         self._away = away
 
     def _check(self) -> None:
-        """Raises what has ended the threads that hear of runs."""
-        failure = self._site.follower.failure or self._dispatch.failure or self._prober.failure
+        """Raises what has ended the threads that hear of runs, or of children."""
+        failure = self._site.follower.failure or self._dispatch.failure or self._site.children.failure
         if failure is not None:
             raise failure
 

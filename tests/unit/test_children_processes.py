@@ -351,3 +351,38 @@ def test_a_spare_child_ends_with_its_children():
     watched = wait_until(lambda: own.forkserver_pid and psutil.Process(own.forkserver_pid).children(), "no spare child was forked")
     own.close()
     assert alive([child.pid for child in watched], 5) == []
+
+
+def test_no_process_can_be_started_for_a_while_and_the_thread_lives(monkeypatch):
+    children = Children(**ENTRIES)
+    try:
+        running = wait_until(lambda: children.forkserver_pid, "no forkserver was started")
+        before = Watched(children)
+        before.told("pid")
+        monkeypatch.setattr(sys, "executable", "/no/such/python")
+        held = len(os.listdir("/proc/self/fd"))
+        os.kill(running, signal.SIGKILL)
+        assert before.exit().signal == signal.SIGKILL
+        for _ in range(3):
+            ended = Watched(children).exit()
+            assert not ended.forked
+            assert "no child could be started: [Errno 2]" in ended.detail
+        assert len(os.listdir("/proc/self/fd")) < held
+        monkeypatch.undo()
+        again = Watched(children)
+        again.child.send(frames.Stop())
+        assert again.exit().code == 0
+        assert children.failure is None
+    finally:
+        children.close()
+
+
+def test_what_ends_the_thread_is_kept_for_whoever_asks():
+    def wrong(_):
+        raise ZeroDivisionError("not ours")
+
+    children = Children(**ENTRIES)
+    children.start(wrong, lambda *_: None, lambda _: None)
+    failure = wait_until(lambda: children.failure, "nothing is told", within=30)
+    assert isinstance(failure, ZeroDivisionError)
+    children.close()
