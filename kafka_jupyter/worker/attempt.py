@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 SETTLED_S = 5.0
 LEAVE_S = 2.0  # a worker that shuts down waits so long for a checkpoint
+HAND_OVER_S = 7.0  # … and so long for what is on its way to the store: the record that follows has to be read back as well
 AGAIN_S = 1.0  # between two tries to bring in a task or to store results while Kafka or the store is away
 
 
@@ -111,7 +113,7 @@ class Attempt:
         if state.wish is Wish.CANCEL:
             self._interrupt(lambda end: control.Cancelled(**self._own, log_end=end))
         elif state.wish is Wish.PAUSE:
-            self._suspend(lambda end: control.Released(**self._own, reason="pause", log_end=end), self._site.settings.outage_grace_s)
+            self._suspend(endings.released(self._own, "pause"), self._site.settings.outage_grace_s)
         elif state.wish is Wish.STOP and not self._stop:
             self._stop = True
             self._send(frames.Stop())
@@ -144,7 +146,12 @@ class Attempt:
     def shut_down(self) -> None:
         if self.phase is Phase.CLAIMING:
             return  # if the claim wins, `on_state` releases it
-        self._suspend(lambda end: control.Released(**self._own, reason="shutdown", log_end=end), LEAVE_S)
+        released = endings.released(self._own, "shutdown")
+        if self.phase in (Phase.STORING, Phase.LEAVING):
+            ending, by_s = self._leaving or (released, math.inf)
+            self._leaving = (ending, min(by_s, time.monotonic() + HAND_OVER_S))
+        else:
+            self._suspend(released, LEAVE_S)
 
     def disown(self) -> None:
         """Kafka has been away for longer than the grace: nobody can know what this child does."""
@@ -164,7 +171,7 @@ class Attempt:
 
     def _won(self, shutting_down: bool) -> None:
         if shutting_down:
-            self._say(lambda end: control.Released(**self._own, reason="shutdown", log_end=end))
+            self._say(endings.released(self._own, "shutdown"))
             return
         self.phase = Phase.PREPARING
         self._prepare()
@@ -342,11 +349,11 @@ class Attempt:
             self._say(self._leaving[0])
 
     def _leave_without(self) -> None:
-        """There is no time left for a checkpoint: the one before has to do."""
+        """There is no time left for a checkpoint, or for results: the checkpoint before has to do."""
         assert self._leaving is not None
         (ending, _), self._leaving = self._leaving, None
-        if self.phase is Phase.LEAVING:
-            self._say(ending)
+        if self.phase in (Phase.STORING, Phase.LEAVING):
+            self._say(self._interrupted or ending)
         else:
             self._interrupt(ending)
 

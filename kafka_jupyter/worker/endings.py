@@ -14,6 +14,11 @@ Ending = Callable[[int | None], control.Record]  # offset of the last row → th
 _FINAL = (errors.OffsetGone, errors.RecordTooLarge, errors.ArtifactMissing, errors.ArtifactTruncated, errors.ArtifactAltered)
 
 
+def released(own: dict[str, Any], reason: str, detail: str = "") -> Ending:
+    """The run is left to others."""
+    return lambda end: control.Released(**own, reason=reason, detail=detail, log_end=end)
+
+
 def may_pass(failure: Exception, trained: bool) -> bool:
     """Whether the same may work in a moment, because Kafka or the store is away. What is `trained` waits for more than that: for
     room on our own disk as well."""
@@ -34,7 +39,7 @@ def refusal(own: dict[str, Any], failure: Exception, trained: bool) -> Ending:
     """
     text = str(failure)
     if isinstance(failure, errors.NewerRecord) or (not trained and (ails_us(failure) or isinstance(failure, errors.StoreElsewhere))):
-        return lambda end: control.Released(**own, reason="unfit", detail=text, log_end=end)
+        return released(own, "unfit", text)
     retryable = isinstance(failure, errors.BrokerError | errors.StoreError | OSError) and not isinstance(failure, _FINAL)
     reason, kind = "store" if retryable else "refused", type(failure).__name__
     return lambda end: control.Failed(**own, retryable=retryable, reason=reason, error=kind, message=text, log_end=end)
@@ -77,7 +82,7 @@ def stuck(own: dict[str, Any], store: str, seconds: float, trained: bool) -> End
 def death(own: dict[str, Any], exit: Exit, epoch: int) -> Ending:
     """A child that died without a word: tried again as rule 7 says. One that there never was is a trouble of the worker's own."""
     if not exit.forked:
-        return lambda end: control.Released(**own, reason="unfit", detail=exit.detail, log_end=end)
+        return released(own, "unfit", exit.detail)
     message = exit.detail or (f"killed by signal {exit.signal}" if exit.signal else f"ended with exit code {exit.code}")
     return lambda end: control.Failed(
         **own,
