@@ -26,6 +26,7 @@ from kafka_jupyter.worker import endings
 from kafka_jupyter.worker.checkpoints import Checkpoints
 from kafka_jupyter.worker.children import Child, Exit
 from kafka_jupyter.worker.endings import Ending
+from kafka_jupyter.worker.farewell import Farewell
 from kafka_jupyter.worker.reporter import Reporter
 from kafka_jupyter.worker.site import Site
 from kafka_jupyter.worker.stall import StallClock
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 SETTLED_S = 5.0
 LEAVE_S = 2.0  # a worker that shuts down waits so long for a checkpoint
 HAND_OVER_S = 7.0  # … and so long for what is on its way to the store: the record that follows has to be read back as well
+DEATH_S = 10.0  # after SIGKILL: a child that is still there waits in the kernel, for a disk or a device that does not answer
 AGAIN_S = 1.0  # between two tries to bring in a task or to store results while Kafka or the store is away
 
 
@@ -62,9 +64,9 @@ class Attempt:
         self._child: Child | None = None
         self._done: frames.Done | None = None
         self._error: frames.Error | None = None
-        self._suspended = self._stop = self._stalled = self._refused = False
+        self._suspended = self._stop = False
+        self._stalled_s: float | None = None  # since when the child that makes no step should be dead
         self._leaving: tuple[Ending, float] | None = None  # what to say once its last checkpoint is safe, and when at the latest
-        self._ending: Ending | None = None
         self._interrupted: Ending | None = None  # cancelled, or the worker shuts down: what to say when the child is gone
         self._kept = Kept()  # results that are stored already
         self._outage_since_s: float | None = None
@@ -75,6 +77,7 @@ class Attempt:
         self._forwarded: set[str] = set()
         self._own: dict[str, Any] = {"run_id": self.run_id, "n": self.n, "worker": site.worker_id, "nonce": self.nonce}
         self._checkpoints = Checkpoints(site, self._own, self._reporter)
+        self._farewell = Farewell(site, self._own, self._reporter)
         self._state = state
         self._heartbeat_due_s = now_s + heartbeat_period(site.settings.lease_ttl_s)
         self._read_back_s = now_s  # up to when we surely know what the log says
@@ -135,13 +138,15 @@ class Attempt:
         if self._again is not None and now_s >= self._again[0]:
             (_, step), self._again = self._again, None
             step()
-        if self._stall.stalled(now_s) and not self._stalled:
-            self._end_stalled()
+        if self._stall.stalled(now_s):
+            self._end_stalled(now_s)
         self._checkpoints.tick(now_s)
         self._leave_when_safe()
         if self._leaving is not None and now_s > self._leaving[1]:
             self._leave_without()
-        self._end_when_reported()
+        self._farewell.tick(now_s, self._read_back_s)
+        if self._farewell.hopeless:
+            self._over()
 
     def shut_down(self) -> None:
         if self.phase is Phase.CLAIMING:
@@ -267,7 +272,7 @@ class Attempt:
         elif self._suspended and self._leaving is not None and self._interrupted is None:
             self.phase = Phase.LEAVING
             self._leave_when_safe()
-        elif self._stalled and self._interrupted is None:
+        elif self._stalled_s is not None and self._interrupted is None:
             self._say(endings.stall(self._own, exit, self._reporter.place, self._site.settings.stall_timeout_s))
         else:
             self._say(self._interrupted or endings.death(self._own, exit, self._reporter.place[0]))
@@ -312,11 +317,16 @@ class Attempt:
         self._again = (now + AGAIN_S, step)
         return True
 
-    def _end_stalled(self) -> None:
-        """Nothing was trained, brought in or stored for `stall_timeout_s`. A thread that waits for the store cannot be ended, only left."""
-        if self._child is not None:
-            self._stalled = True
+    def _end_stalled(self, now_s: float) -> None:
+        """Nothing was trained, brought in or stored for `stall_timeout_s`. A thread that waits for the store cannot be ended, only left;
+        nor can a child that waits in the kernel: it keeps its slot, not its run."""
+        if self._child is not None and self._stalled_s is None:
+            self._stalled_s = now_s
             self._child.terminate(0)
+        elif self._stalled_s is not None:
+            if self._child is not None and self.phase is Phase.TRAINING and not self._interrupted and now_s - self._stalled_s > DEATH_S:
+                immortal = Exit(detail="its process does not die")
+                self._say(endings.stall(self._own, immortal, self._reporter.place, self._site.settings.stall_timeout_s))
         elif self.phase in (Phase.PREPARING, Phase.STORING):
             stuck = endings.stuck(self._own, self._site.store.url, self._site.settings.stall_timeout_s, self.phase is Phase.STORING)
             self._say(self._interrupted or stuck)
@@ -360,26 +370,14 @@ class Attempt:
     def _say(self, ending: Ending) -> None:
         self.phase, self._again = Phase.ENDING, None
         self._checkpoints.close()
-        self._ending = ending
-        self._end_when_reported()
-
-    def _end_when_reported(self) -> None:
-        if self.phase is Phase.ENDING and self._ending is not None and self._reporter.empty:
-            ending, self._ending = self._ending, None
-            self._site.outbox.put(ending(self._reporter.last_offset), lambda error: self._site.post(lambda: self._on_refused(error)))
-
-    def _on_refused(self, error: errors.RecordTooLarge) -> None:
-        """The record that would end the attempt is larger than Kafka takes: a smaller one says so, or the lease runs out."""
-        if self.phase is Phase.ENDING and not self._refused:
-            self._refused = True
-            self._say(endings.refusal(self._own, error, trained=True))
-        else:
-            self._over()
+        self._farewell.say(ending)
+        self._farewell.tick(time.monotonic(), self._read_back_s)
 
     def _over(self) -> None:
         """The log has spoken: nothing of ours matters any more."""
         self.phase, self._again = Phase.OVER, None
         self._checkpoints.close()
+        self._farewell.drop()
         self._site.outbox.drop(self.run_id)
         if self._child is not None:
             self._child.terminate(0)  # `_on_exit` cleans up

@@ -68,6 +68,7 @@ def exception(own: dict[str, Any], error: frames.Error, epoch: int) -> Ending:
 def stall(own: dict[str, Any], exit: Exit, place: tuple[int, int], seconds: float) -> Ending:
     """A child that was killed because it made no step: a heartbeat proves only the supervisor."""
     message = f"no step was done for {seconds:g} s, at epoch {place[0]}, step {place[1]} (stall_timeout_s)"
+    message += f"; {exit.detail}" if exit.detail else ""
     return lambda end: control.Failed(
         **own, retryable=True, reason="stall", error="Stalled", message=message, memory=exit.memory, epoch=place[0], log_end=end
     )

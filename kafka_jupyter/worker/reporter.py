@@ -56,6 +56,11 @@ class Reporter:
         return not self._waiting and not self._flying
 
     @property
+    def behind(self) -> int:
+        """How many rows are not in the log."""
+        return len(self._waiting) + len(self._flying)
+
+    @property
     def last_seq(self) -> int:
         """Of the newest row."""
         return self._seq
