@@ -8,7 +8,7 @@ from __future__ import annotations
 import collections
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 
@@ -36,13 +36,13 @@ class Reporter:
         self._attempt = (run_id, n, worker, nonce)
         self._seq = 0
         self._waiting: collections.deque[Row] = collections.deque()
-        self._bytes = 0
+        self._bytes = self._lasting = 0  # of all that wait, and of those among them that may not be dropped
         self._flying: list[Row] = []
         self._retry_at = 0.0
         self._batch_limit = BATCH_LIMIT
         self._incomplete: set[int] = set()  # seq of rows that had to give metrics away
         self.last_offset: int | None = None
-        self.thinned = 0
+        self.thinned = self._lines_gone = 0
         self.place = (0, 0)  # (epoch, step) of the latest row
 
     @property
@@ -91,6 +91,7 @@ class Reporter:
         while self._waiting and size < self._batch_limit:
             row = self._waiting.popleft()
             size += _size(row)
+            self._lasting -= _lasting(row)
             self._flying.append(row)
         self._bytes -= size
         run_id, n, worker, nonce = self._attempt
@@ -110,11 +111,15 @@ class Reporter:
         else:
             self.last_offset = offset
         self._flying = []
+        if error is None and self._lines_gone and self._bytes <= self._limit // 2:
+            count, self._lines_gone = self._lines_gone, 0
+            self.line(f"{count} lines are missing before this one: Kafka did not take them in time.", "stderr")
         self.flush(now)
 
     def _put_back(self) -> None:
         self._waiting.extendleft(reversed(self._flying))
         self._bytes += sum(map(_size, self._flying))
+        self._lasting += sum(map(_lasting, self._flying))
 
     def _smaller(self) -> bool:
         """Whether what the broker does not take can be made smaller: fewer rows in a record, then less in the row."""
@@ -136,9 +141,13 @@ class Reporter:
         return self._seq
 
     def _add(self, row: Row) -> None:
+        if self._lasting > self._limit * 7 // 8 and not _lasting(row):  # to thin so little again and again costs more than it is worth
+            self._gone([row])
+            return
         self._waiting.append(row)
         self._bytes += _size(row)
-        if self._bytes > self._limit:
+        self._lasting += _lasting(row)
+        if self._bytes > self._limit and self._bytes > self._lasting:
             self._thin()
         self.flush(time.monotonic())
 
@@ -146,12 +155,16 @@ class Reporter:
         """Drops the older half of what may be dropped: first the running numbers, then log lines."""
         for kind in (BatchProgress, LogLine):
             droppable = [row for row in self._waiting if isinstance(row, kind)]
-            gone = {row.seq for row in droppable[: (len(droppable) + 1) // 2]}
+            gone = {row.seq: row for row in droppable[: (len(droppable) + 1) // 2]}
             self._waiting = collections.deque(row for row in self._waiting if row.seq not in gone)
             self._bytes = sum(map(_size, self._waiting))
-            self.thinned += len(gone)
+            self._gone(gone.values())
             if self._bytes <= self._limit:
                 return
+
+    def _gone(self, rows: Collection[Row]) -> None:
+        self.thinned += len(rows)
+        self._lines_gone += sum(isinstance(row, LogLine) for row in rows)
 
 
 def _cut(row: Row) -> Row | None:
@@ -166,6 +179,11 @@ def _cut(row: Row) -> Row | None:
 
 def _size(row: Row) -> int:
     return _ROW_BYTES + (len(row.text) if isinstance(row, LogLine) else 40 * len(row.metrics))
+
+
+def _lasting(row: Row) -> int:
+    """Its size, if it may not be dropped."""
+    return _size(row) if isinstance(row, EpochEnded) else 0
 
 
 def _now_ms() -> int:

@@ -106,7 +106,25 @@ def test_while_nothing_gets_through_running_numbers_and_lines_are_thinned_and_ep
     assert reporter.thinned > 1000
     rows = written(log, reporter, loop)
     assert [row.epoch for row in rows if isinstance(row, EpochEnded)] == list(range(300))
-    assert rows[-1].seq == 300 * 41
+    *lines, note = (row for row in rows if isinstance(row, LogLine))
+    assert note.seq == 300 * 41 + 1
+    assert note.text == f"{6000 - len(lines)} lines are missing before this one: Kafka did not take them in time."
+
+
+def test_rows_that_may_not_be_dropped_cost_no_more_the_more_of_them_wait(log: Log, loop: queue.SimpleQueue[Callable[[], None]]) -> None:
+    reporter = Reporter(log, ids.new_run_id("large"), 1, "box-1", "nonce", loop.put, slots=48)
+
+    def seconds(rows: int) -> float:
+        """Of the processor, for so many rows."""
+        begun = time.process_time()
+        for epoch in range(rows):
+            reporter.line("beside it", "stdout")
+            reporter.epoch(epoch, 10, {"loss": 0.5}, 0.1, 0)
+        return time.process_time() - begun
+
+    while reporter.waiting_bytes <= WORKER_LIMIT // 48:
+        seconds(1000)
+    assert seconds(2000) < 0.5  # a look at all that wait takes 2 ms
 
 
 def test_a_run_whose_end_is_too_large_a_record_fails_and_says_why(own: Scene) -> None:
