@@ -221,7 +221,7 @@ class Supervisor:
 
     def _check(self) -> None:
         """Raises what has ended the threads that hear of runs, or of children."""
-        failure = self._site.follower.failure or self._dispatch.failure or self._site.children.failure
+        failure = self._site.follower.failure or self._dispatch.failure or self._prober.failure or self._site.children.failure
         if failure is not None:
             raise failure
 
