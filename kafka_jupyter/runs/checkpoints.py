@@ -66,8 +66,9 @@ def named(state: RunState) -> set[Ref]:
 
 
 def disposable(state: RunState) -> list[Ref]:
-    """What was named by superseded checkpoints only."""
-    return list(dict.fromkeys(ref for checkpoint in state.superseded for ref in _refs(checkpoint)))
+    """What only superseded checkpoints name. One that came later may name again what an attempt found in an older one."""
+    needed = named(state)
+    return list(dict.fromkeys(ref for checkpoint in state.superseded for ref in _refs(checkpoint) if ref not in needed))
 
 
 def _refs(checkpoint: control.Checkpointed) -> Iterator[Ref]:

@@ -107,14 +107,6 @@ def a_copy_is_a_checkpoint(state: RunState | None, placed: Placed) -> RunState:
     return after
 
 
-def a_superseded_one_keeps_all_its_names(state: RunState | None, placed: Placed) -> RunState:
-    """Also what a kept one names as well."""
-    after = apply(state, placed)
-    held = () if state is None else (*state.checkpoints, state.best, *state.superseded)
-    whole = {(one.n, *_place(one)): one for one in held if one is not None}
-    return msgspec.structs.replace(after, superseded=tuple(whole.get((one.n, *_place(one)), one) for one in after.superseded))
-
-
 def a_superseded_one_keeps_no_names(state: RunState | None, placed: Placed) -> RunState:
     """Whoever superseded it will have deleted it."""
     after = apply(state, placed)
@@ -188,7 +180,6 @@ BROKEN: dict[str, tuple[Rules, str]] = {
         a_stop_cancels_whoever_waits: "W6",
         any_checkpoint_is_progress: "P1",
         a_copy_is_a_checkpoint: "C1",
-        a_superseded_one_keeps_all_its_names: "C1",
         a_superseded_one_keeps_no_names: "C3",
     }.items()
 }

@@ -77,6 +77,15 @@ def test_what_a_kept_checkpoint_names_as_well_is_not_disposable() -> None:
     assert uploads(gone) == ["1-1", "1-2", "1-3", "first"]
 
 
+def test_what_a_later_one_names_again_is_not_disposable_while_that_is_kept() -> None:
+    shared: dict[str, Part] = {"callback-0/first.keras": ref("first")}
+    state = after(checkpoint(1, files=shared), checkpoint(2), checkpoint(3))
+    assert uploads(state) == ["1-1", "first"]
+    again = fold([of_attempt(control.Failed), claimed(2), checkpoint(2, n=2, files=shared)], state)
+    assert uploads(again) == ["1-1", "1-2"]
+    assert uploads(fold([checkpoint(3, n=2), checkpoint(4, n=2)], again)) == ["1-1", "first", "1-2", "1-3", "2-2"]
+
+
 def test_many_files_are_carried_on_once_and_not_with_each_superseded_checkpoint() -> None:
     written = {f"callback-0/model-{epoch}.keras": ref(f"model-{epoch}") for epoch in range(1, 60)}
     told = [checkpoint(epoch, files=dict(list(written.items())[:epoch])) for epoch in range(1, 60)]
