@@ -50,7 +50,12 @@ def demo(build: pathlib.Path) -> Iterator[Start]:
     config = build.parent / "config"
     (config / APP).mkdir(parents=True)
     (config / APP / "profiles.toml").write_text('[default]\nbootstrap_servers = "localhost:1"\ntopic_prefix = "team1."\n')
-    env = os.environ | {"PYTHONPATH": str(ROOT), "XDG_CONFIG_HOME": str(config), "KAFKA_JUPYTER_TOPIC_PREFIX": "team2."}
+    env = os.environ | {
+        "PYTHONFAULTHANDLER": "1",
+        "PYTHONPATH": str(ROOT),
+        "XDG_CONFIG_HOME": str(config),
+        "KAFKA_JUPYTER_TOPIC_PREFIX": "team2.",
+    }
     command = [sys.executable, str(ROOT / "scripts" / "demo.py"), "--build", str(build)]
     pipe = subprocess.PIPE
     started: list[subprocess.Popen[str]] = []
@@ -116,6 +121,15 @@ def test_a_failing_cell_is_the_demos_error_and_the_notebook_is_there_to_look_at(
     assert of(build) == []
 
 
+def told(running: subprocess.Popen[str], within_s: float = 60.0) -> tuple[str, str]:
+    """Its stdout and stderr. One that does not end says where its threads stand."""
+    try:
+        return running.communicate(timeout=within_s)
+    except subprocess.TimeoutExpired:
+        running.send_signal(signal.SIGABRT)
+        pytest.fail("it does not end:\n" + running.communicate(timeout=10)[1])
+
+
 def test_ctrl_c_ends_everything_within_seconds(demo: Start, build: pathlib.Path) -> None:
     running = demo(written(build, ENDLESS))
     settings = Settings(data_dir=build / "data", cache_dir=build.parent / "cache")
@@ -127,7 +141,7 @@ def test_ctrl_c_ends_everything_within_seconds(demo: Start, build: pathlib.Path)
     assert any("worker" in command for command in of(build))
     os.killpg(running.pid, signal.SIGINT)
     pressed = time.monotonic()
-    _, complaints = running.communicate(timeout=60)
+    _, complaints = told(running)
     took_s = time.monotonic() - pressed
     assert (running.returncode, complaints) == (130, "interrupted: what was started is stopped\n")
     assert took_s < 5, f"{took_s:.1f} s: the kernel was waited for"
