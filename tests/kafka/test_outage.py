@@ -161,8 +161,6 @@ def test_claims_of_an_outage_leave_nobody_waiting_for_a_worker_that_has_given_th
         assert not [record for record in impatient.records(second) if isinstance(record, control.Expired)]
         released = [record for record in impatient.records(second) if isinstance(record, control.Released)]
         assert {record.reason for record in released} <= {"unwanted"}
-        first.cancel()
-        impatient.ended(first)
 
 
 def test_a_reader_that_only_asks_for_ends_takes_in_what_its_client_tells(kafka_of_our_own: BreakableKafka, own: Scene) -> None:

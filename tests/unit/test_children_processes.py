@@ -210,7 +210,9 @@ def test_fifty_children_leave_no_descriptor_and_no_process_behind(children):
             len(psutil.Process(children.forkserver_pid).children()),
         )
 
-    Watched(children).child.terminate(0)
+    ended = Watched(children)
+    ended.child.terminate(0)
+    ended.exit()
     first = Watched(children)
     first.child.send(frames.Stop())
     first.exit()
