@@ -147,7 +147,7 @@ def test_claims_of_an_outage_leave_nobody_waiting_for_a_worker_that_has_given_th
     """It claims for as long as it believes that Kafka is there; what it sent before it gave up arrives when Kafka is back."""
     settings = own.settings.replace(topic_prefix="impatient.", lease_ttl_s=20.0)
     with scene(settings, tmp_path / "workers", {"KAFKA_JUPYTER_OUTAGE_GRACE_S": "3"}) as impatient:
-        impatient.workers.start("impatient")
+        worker = impatient.workers.start("impatient")
         first = submit(impatient.log, "first", epochs=ENDLESS)
         impatient.running(first)
         pid = impatient.child_pid(first)
@@ -155,7 +155,7 @@ def test_claims_of_an_outage_leave_nobody_waiting_for_a_worker_that_has_given_th
         wait_until(lambda: impatient.follower.state(second.run_id) is not None, "the second run is not known")
         kafka_of_our_own.freeze()
         wait_until(lambda: gone(pid), "its training goes on for longer than the grace", within=SOON_S)
-        time.sleep(1.0)  # it claims the second run, again and again
+        wait_until(lambda: "Kafka does not answer" in worker.log, "it claims the second run again and again", within=SOON_S)
         kafka_of_our_own.bring_back()
         assert impatient.ended(second).state is State.SUCCEEDED
         assert not [record for record in impatient.records(second) if isinstance(record, control.Expired)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from confluent_kafka import KafkaError
 
@@ -19,8 +17,7 @@ def test_credentials_that_were_refused_once_do_not_explain_every_later_silence(m
     tell(KafkaError(KafkaError._SSL, "the broker restarted in the middle of the handshake"))
     assert cluster.refused
     assert isinstance(cluster.unreachable(), errors.AuthenticationFailed)
-    monkeypatch.setattr(kafka, "REFUSED_S", 0.02)
-    time.sleep(0.04)
+    monkeypatch.setattr(kafka, "REFUSED_S", -1.0)  # as if more than a minute had gone by
     tell(KafkaError(KafkaError._TRANSPORT, "connection refused"))
     assert not cluster.refused
     silence = cluster.unreachable()
