@@ -31,7 +31,7 @@ class Site:
     store: Store
     outbox: Outbox
     children: Children
-    prober: Reader  # never assigned: answers end offsets, from any thread
+    asking: Reader  # never assigned: answers end offsets, from any thread
     pool: concurrent.futures.ThreadPoolExecutor
     post: Callable[[Callable[[], None]], None]  # runs something on the supervisor's loop, from any thread
 

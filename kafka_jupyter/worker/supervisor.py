@@ -98,17 +98,17 @@ class Supervisor:
             closing.callback(log.close)
             store = open_store(self.settings, log)
             closing.callback(store.close)
-            prober = Reader(log.cluster)
-            closing.callback(prober.close)
+            asking = Reader(log.cluster)
+            closing.callback(asking.close)
             folder = closing.enter_context(tempfile.TemporaryDirectory(prefix="kafka_jupyter-", ignore_cleanup_errors=True))
             pool = concurrent.futures.ThreadPoolExecutor(max(4, 2 * self._slots), "kafka_jupyter-transfer")
             closing.callback(self._end, pool)
             follower = Follower(log, rows=False)
             self._site = Site(
                 self.settings, self.worker_id, self.host, self._slots, Path(folder), log, follower, store, Outbox(log),
-                children, prober, pool, self._queue.put,
+                children, asking, pool, self._queue.put,
             )  # fmt: skip
-            self._prober = Prober(log, prober, self.settings.lease_ttl_s, self._on_end)
+            self._prober = Prober(log, asking, self.settings.lease_ttl_s, self._on_end)
             closing.callback(self._prober.close)
             self._reaper = Reaper(log, follower, self.worker_id, self.settings.lease_ttl_s)
             closing.callback(self._reaper.close)

@@ -88,7 +88,7 @@ def prepare(
             topic=place.topic, partition=place.partition, offset=place.offset, type=f"trainer {task.trainer}", version=1
         )
     log_place = site.log.topics.place(topics.TRAINING_LOG, run_id)
-    log_offset = site.prober.bounds(log_place)[1]
+    log_offset = site.asking.bounds(log_place)[1]
     (folder / "inputs").mkdir(parents=True)
     lease = site.store.lease()
     try:
