@@ -27,6 +27,8 @@ _UNKNOWN_OUTCOME = {
     KafkaError._FATAL,
 }
 
+_LOOK_S = 0.002  # between two looks at what is still on its way
+
 Delivered = Callable[[errors.BrokerError | None, int], None]
 
 
@@ -97,8 +99,15 @@ class Producer:
         return self._cluster.servers
 
     def flush(self, timeout_s: float) -> int:
-        """Waits until all is delivered; how many records are still on their way."""
-        return int(self._client.flush(timeout_s))
+        """Waits until all is delivered and told; how many records are still on their way.
+
+        It does not call the client's own `flush`: that would call `on_delivery` on this thread, beside ours, and take from ours the one
+        notice of a fatal error. (The client's goes on for a while after that notice, so that callbacks fail with SystemError.)
+        """
+        deadline = time.monotonic() + timeout_s
+        while (left := sum(len(client) for client in (self._client, *self._retired))) and time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
+        return left
 
     def ask(self, topic: str, timeout_s: float) -> None:
         """Whether a broker answers. Raises BrokerUnreachable and the like."""
@@ -109,7 +118,7 @@ class Producer:
 
     def close(self, timeout_s: float = 2.0) -> None:
         if not self._closed.is_set():
-            self._client.flush(timeout_s)
+            self.flush(timeout_s)
             self._closed.set()
             self._thread.join(timeout_s)
 
@@ -148,9 +157,10 @@ class Producer:
     def _replace(self, failure: KafkaException) -> None:
         """An idempotent producer that met a fatal error stays dead. A new one takes its place; the records of the dead one are unknown."""
         logger.warning("the Kafka producer met a fatal error and is made anew: %s", failure)
-        dead, self._client = self._client, self._make()
+        dead = self._client
+        self._retired.append(dead)  # first, so that `flush` always finds it in one place or the other
+        self._client = self._make()
         dead.purge()
-        self._retired.append(dead)
 
     def _delivery_error(self, error: KafkaError | None, topic: str, size: int) -> errors.BrokerError | None:
         if error is None:

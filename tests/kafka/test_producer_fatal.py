@@ -55,15 +55,15 @@ def test_after_a_fatal_error_every_record_is_accounted_for_and_writing_goes_on(
             return False
 
         assert producer.write(topic, 0, b"before", b"") == 0
-        send(0)
-        assert busy.wait(15)
-        for i in range(1, RECORDS // 2):
-            send(i)
-        wait_until(dead, "the broker has not refused the large record")
-        rest = pool.submit(lambda: [send(i) for i in range(RECORDS // 2, RECORDS)])
         try:
+            send(0)
+            assert busy.wait(15)
+            pool.submit(lambda: [send(i) for i in range(1, RECORDS // 2)])  # some of these may wait already
+            wait_until(dead, "the broker has not refused the large record")
+            rest = pool.submit(lambda: [send(i) for i in range(RECORDS // 2, RECORDS)])
             with pytest.raises(TimeoutError):
                 rest.result(WAITS_S)
+            assert producer.flush(0) > 0  # takes no notice away from the thread
         finally:
             go_on.set()
         rest.result(15)

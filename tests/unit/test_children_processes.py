@@ -315,11 +315,9 @@ def test_a_forkserver_that_dies_while_it_imports_is_told_with_its_last_words(tmp
 
 
 def spare(children):
-    """The pid of a spare child, once it has been forked."""
-    server = psutil.Process(wait_until(lambda: children.forkserver_pid, "no forkserver was started"))
-    before = {child.pid for child in server.children()}
+    """The pid of a spare child, once we have heard that it was forked."""
     children.keep_spare()
-    return wait_until(lambda: {child.pid for child in server.children()} - before, "no spare child was forked").pop()
+    return wait_until(lambda: children._spare.pid, "no spare child was forked", within=30)
 
 
 def test_a_spare_child_is_forked_ahead_and_the_next_start_gives_it(children):
@@ -350,7 +348,9 @@ def test_a_spare_child_that_died_unused_is_made_anew_when_it_is_needed(children)
 def test_a_spare_child_ends_with_its_children():
     own = Children(**ENTRIES)
     own.keep_spare()
-    watched = wait_until(lambda: own.forkserver_pid and psutil.Process(own.forkserver_pid).children(), "no spare child was forked")
+    watched = wait_until(
+        lambda: own.forkserver_pid and psutil.Process(own.forkserver_pid).children(), "no spare child was forked", within=30
+    )
     own.close()
     assert alive([child.pid for child in watched], 5) == []
 
