@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], message: str, within: float = 10.0) -> T:
+def wait_until(condition: Callable[[], T], message: str, within: float = 30.0) -> T:
     """The first true value of `condition()`. AssertionError with `message` and the last value after `within` seconds."""
     deadline = time.monotonic() + within
     while not (value := condition()):
