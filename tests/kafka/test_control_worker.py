@@ -16,7 +16,7 @@ from tests.support.training import Submission, mlp, submit, task_of
 from tests.support.waiting import wait_until
 
 LONG = 100_000  # epochs that nobody waits for
-SOON_S = 20.0
+SOON_S = 30.0
 
 
 @pytest.fixture

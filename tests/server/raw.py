@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-PATIENCE_S = 15.0
+PATIENCE_S = 30.0
 
 
 async def eventually(condition: Callable[[], T | Awaitable[T]], message: str, within: float = PATIENCE_S) -> T:
