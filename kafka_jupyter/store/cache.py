@@ -1,7 +1,8 @@
 """Artifacts as local files, shared by all processes of this user: named by sha256, read-only, least recently used ones go first.
 
 Facts this rests on:
-- A file appears by `os.replace`, whole and verified, so two processes that fetch the same artifact at once do not disturb each other.
+- A file appears by `os.link`, whole and verified. Of two processes that fetch the same artifact at once the second finds the file of
+  the first: it must not put its own in its place, because a lease is a lock on the file and not on its name.
 - POSIX keeps an unlinked file alive while it is open or mapped: eviction never harms whoever has opened it.
 - Between `fetch` and `open` a file could go. A lease closes that gap: a shared `flock` on the file, which every process' eviction
   respects and which the kernel drops when its holder dies.
@@ -101,14 +102,17 @@ class Cache:
             path.unlink(missing_ok=True)
 
     def keep(self, file: Incoming, sha256: str) -> pathlib.Path:
-        """Takes a complete and verified file in and makes room for it."""
+        """Takes a complete and verified file in and makes room for it; or gives that of another process, which was faster."""
         path = self._files / sha256
         with self._named():
             file.path.chmod(0o444)
             found = file.path.stat()
+            while not _appeared(file.path, path):
+                theirs = self.get(sha256, found.st_size)
+                if theirs is not None:
+                    return theirs
             with self._guard:
                 self._genuine[sha256] = (found.st_ino, found.st_mtime_ns)
-            os.replace(file.path, path)
             self._make_room(path, found.st_size)
         return path
 
@@ -193,6 +197,17 @@ def _age_s(path: pathlib.Path) -> float:
         return time.time() - path.stat().st_mtime
     except FileNotFoundError:
         return 0.0
+
+
+def _appeared(file: pathlib.Path, path: pathlib.Path) -> bool:
+    """False if there is one of that name."""
+    try:
+        os.link(file, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links
+        os.replace(file, path)
+    return True
 
 
 def _removed(path: pathlib.Path) -> bool:

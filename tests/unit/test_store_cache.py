@@ -18,7 +18,7 @@ from kafka_jupyter.errors import ArtifactAltered, StoreError
 from kafka_jupyter.protocol.parts import InlineBytes, InlineText, UrlRef
 from kafka_jupyter.settings import Settings
 from kafka_jupyter.store import Store, open_store
-from kafka_jupyter.store.cache import Cache
+from kafka_jupyter.store.cache import Cache, Incoming
 
 SIZE = 1000
 
@@ -101,6 +101,25 @@ def test_a_leased_file_stays_until_the_lease_ends(bare_settings: Settings) -> No
         other.fetch(part(20))
         other.fetch(part(21))
         assert not path.exists()
+
+
+def test_a_leased_file_stays_although_another_process_fetches_the_same_meanwhile(bare_settings: Settings) -> None:
+    ours, other = Cache(bare_settings.cache_dir, 2 * SIZE), Cache(bare_settings.cache_dir, 2 * SIZE)
+
+    def fetched(cache: Cache, file: Incoming, wanted: InlineBytes) -> pathlib.Path:
+        file.write(0, wanted.data)
+        return cache.keep(file, file.sha256())
+
+    with ours.incoming() as first, other.incoming() as second:
+        path = fetched(ours, first, part(0))
+        held = ours.hold(path)
+        assert held is not None
+        assert fetched(other, second, part(0)) == path
+    for n in range(1, 5):
+        with other.incoming() as file:
+            fetched(other, file, part(n))
+    assert path.read_bytes() == part(0).data
+    os.close(held)
 
 
 def test_the_leases_of_many_attempts_do_not_use_up_descriptors(bare_settings: Settings) -> None:
