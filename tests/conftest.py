@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pathlib
 import secrets
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -21,6 +22,11 @@ from tests.support.scheduling import ByFile
 # Playwright keeps an event loop running in its process until the session ends: what needs a loop of its own comes before the browser.
 # After it come the many short files with which the processes end at the same time.
 ORDER = ("faults", "unit", "server", "notebook", "acceptance", "browser", "capture", "kafka")
+
+
+def pytest_configure() -> None:
+    # A shell has what it runs in the background ignore Ctrl-C, and every process that a test starts would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)
