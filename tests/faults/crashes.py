@@ -70,7 +70,7 @@ def _others(found: Shelf, before: set[str]) -> int:
 def crashes(stage: Stage, seed: int, budget: Budget) -> list[Figure]:
     """kill -9, now of one worker, now of the other, at any moment of an epoch."""
     chance, begin_s = random.Random(seed), stage.clock.now_s
-    slow = Tiny("slow", rows=2400, epochs=ENDLESS, batch_size=2)  # an epoch of two seconds: a checkpoint is stored by then
+    slow = Tiny("slow", rows=1200, epochs=ENDLESS, batch_size=1)  # an epoch of two seconds: a checkpoint is stored by then
     killed: dict[tuple[str, int], int] = {}  # when
     rounds = 0
     while len(killed) < budget.count and (not rounds or stage.clock.now_s - begin_s < budget.seconds):
