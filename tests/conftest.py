@@ -10,6 +10,7 @@ import secrets
 import signal
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 from xdist.remote import Producer
 
@@ -27,6 +28,9 @@ ORDER = ("faults", "unit", "server", "notebook", "acceptance", "browser", "captu
 def pytest_configure() -> None:
     # A shell has what it runs in the background ignore Ctrl-C, and every process that a test starts would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # How long an example takes is the machine's business: three processes share two cores.
+    hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+    hypothesis.settings.load_profile("busy")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -289,4 +289,4 @@ class Machine(RuleBasedStateMachine):
 
 
 def test_any_order_of_events_keeps_the_rules() -> None:
-    run_state_machine_as_test(Machine, settings=settings(max_examples=300, stateful_step_count=60, deadline=None))
+    run_state_machine_as_test(Machine, settings=settings(max_examples=300, stateful_step_count=60))

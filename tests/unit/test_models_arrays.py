@@ -47,7 +47,7 @@ def test_an_array_comes_back_as_it_was(array: np.ndarray[Any, Any], tmp_path: pa
     assert np.array_equal(back, array)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(array=hnp.arrays(dtype=st.one_of(hnp.floating_dtypes(), hnp.integer_dtypes()), shape=hnp.array_shapes(min_dims=0, min_side=0)))
 def test_any_numbers_come_back_bit_for_bit(array: np.ndarray[Any, Any], tmp_path: pathlib.Path) -> None:
     back = through_a_file(array, tmp_path)
@@ -80,7 +80,7 @@ def test_a_header_that_is_no_python_at_all_is_refused(tmp_path: pathlib.Path) ->
         arrays.load(tmp_path / "broken.npy")
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_bytes_are_one_clear_error_or_still_an_array(data: st.DataObject, tmp_path: pathlib.Path) -> None:
     array = data.draw(st.sampled_from([np.arange(6.0).reshape(2, 3), np.array(["ab", "c"], dtype=object)]))

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kafka_jupyter import errors
@@ -63,7 +63,7 @@ def _decoded(value: bytes | None, **where: Any) -> Any:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_a_record_of_every_type_comes_back_as_it_was(kind: type[msgspec.Struct]) -> None:
-    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=25)
     @given(_records(kind))
     def check(record: Any) -> None:
         value = codec.encode(record)

@@ -35,7 +35,7 @@ class _Naive:
 EVENTS = st.tuples(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0, 1.0, 1.25, 3.0]), st.sampled_from(["answer"] * 4 + ["look"] * 4 + ["speak"]))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(EVENTS, max_size=80))
 def test_an_attempt_is_silent_when_rule_6_says_so(events: list[tuple[float, str]]) -> None:
     clock, naive, now_s = SilenceClock(TTL_S), _Naive(), 1000.0

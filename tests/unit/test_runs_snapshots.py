@@ -96,7 +96,7 @@ def _written(log: tuple[Placed, ...], writers: list[Writer]) -> Topic:
     return topic
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 40), WRITERS)
 def test_a_reader_that_begins_with_any_snapshots_ends_with_the_states_of_the_whole_log(seed: int, writers: list[Writer]) -> None:
     log = _log(seed)
@@ -105,7 +105,7 @@ def test_a_reader_that_begins_with_any_snapshots_ends_with_the_states_of_the_who
     assert _meaning(_fold(log, beginning)) == _meaning(_fold(log))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.integers(0, 40), WRITERS, st.floats(0, 1), st.floats(0, 1))
 def test_after_retention_every_run_that_may_be_claimed_is_as_in_the_whole_log(
     seed: int, zombies: list[Writer], taken: float, behind: float
@@ -124,7 +124,7 @@ def test_after_retention_every_run_that_may_be_claimed_is_as_in_the_whole_log(
     assert all(not beginning.states[run_id].terminal for run_id in beginning.gone)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 40), WRITERS, st.floats(0, 1))
 def test_a_log_that_lost_its_end_is_read_from_its_start(seed: int, writers: list[Writer], lost: float) -> None:
     log = _log(seed)

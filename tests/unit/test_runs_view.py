@@ -55,7 +55,7 @@ def trainings(draw: st.DrawFn) -> tuple[list[Start], list[RowBatch], int]:
     return starts, batches, epoch
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(trainings(), st.randoms(use_true_random=False), st.booleans())
 def test_every_epoch_is_accepted_once_however_often_the_run_began_again(
     training: tuple[list[Start], list[RowBatch], int], chance: Any, shuffled: bool
@@ -86,7 +86,7 @@ def _row(seq: int) -> Row:
 ROWS = st.integers(-1, 16).map(_row)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(st.integers(1, 2), st.sampled_from("xy"), st.lists(ROWS, max_size=6)), max_size=8))
 def test_a_row_log_keeps_each_row_once_and_of_batch_progress_the_latest(batches: list[tuple[int, str, list[Row]]]) -> None:
     log = view.RowLog()
