@@ -27,6 +27,7 @@ from kafka_jupyter.runs.state import RunState
 logger = logging.getLogger(__name__)
 
 LOOK_S = 1.0  # between two looks at a reader that catches up
+ANNOUNCEMENTS_S, ROWS_S = 1.0, 10.0  # of silence, after which announcements and rows that should be there are taken for gone
 ALIVE_PERIODS = 3  # a worker is alive if its record was renewed within so many of its periods
 
 
@@ -290,18 +291,25 @@ class Follower:
             self._read_to(reader, {place: high for place, (_, high) in log_bounds.items()})
 
     def _read_to(self, reader: Reader, ends: dict[Partition, int]) -> None:
-        """Reads until everything below these offsets has been taken. Compaction may have removed the last records: silence ends it."""
+        """Reads until everything below these offsets has been taken.
+
+        The last records may be gone: announcements of workers by compaction, which is likely, rows by retention while we read, which is
+        not. Silence ends the waiting for them.
+        """
         quiet_since = time.monotonic()
-        while any(self._positions.get(place, 0) < end for place, end in ends.items()) and not self._stopping.is_set():
+        while (lacking := self._lacking(ends)) and not self._stopping.is_set():
             messages = reader.poll(0.2)
             for message in messages:
                 self._take(message)
             if messages or reader.trouble:
                 quiet_since = time.monotonic()
-            elif time.monotonic() - quiet_since > 1.0 and all(
-                self._positions.get(p, 0) >= e for p, e in ends.items() if self.log.topics.base(p[0]) == topics.RUN_CONTROL
-            ):
+            patience_s = ROWS_S if topics.TRAINING_LOG in lacking else ANNOUNCEMENTS_S
+            if topics.RUN_CONTROL not in lacking and time.monotonic() - quiet_since > patience_s:
                 return
+
+    def _lacking(self, ends: dict[Partition, int]) -> set[str | None]:
+        """The kinds of topics of which there is more to read."""
+        return {self.log.topics.base(place[0]) for place, end in ends.items() if self._positions.get(place, 0) < end}
 
     def _take(self, message: Message) -> None:
         base = self.log.topics.base(message.topic)

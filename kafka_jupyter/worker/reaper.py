@@ -9,6 +9,7 @@ import logging
 import math
 import queue
 import time
+from collections.abc import Callable
 
 import msgspec
 
@@ -92,14 +93,14 @@ class Reaper:
             # Another one after a whole lease of silence: the first may have been lost, and `after` makes a late one harmless.
             self._sent[key] = now_s
             logger.info("attempt %d of %s has been silent for too long", state.open.n, state.run_id)
-            self._send(control.Expired(run_id=state.run_id, n=state.open.n, after=state.open.last, reaper=self._worker_id))
+            self._expired(control.Expired(run_id=state.run_id, n=state.open.n, after=state.open.last, reaper=self._worker_id))
 
     def _end_too_old(self) -> None:
         """Asks for the end of what is about to leave the log. Our wall clock only decides when to ask; append times decide."""
         now_ms = time.time() * 1000
         for state in self._follower.active():
             if now_ms >= too_old_ms(state) and not state.newer and self._rank(state.run_id) == 0:
-                self._send(control.TooOld(run_id=state.run_id, reaper=self._worker_id))
+                self._tell(control.TooOld(run_id=state.run_id, reaper=self._worker_id), lambda _: None)  # asked for again by and by
 
     def _bury(self, run_id: str) -> None:
         """Its letter, and when that is in the log the Dead, which tells the other reapers that nothing is left to do."""
@@ -121,16 +122,25 @@ class Reaper:
     def _on_letter(self, state: RunState, why: str, failure: errors.BrokerError | None) -> None:
         if failure is None:
             self._undelivered.discard(state.run_id)
-            self._send(control.Dead(run_id=state.run_id, reaper=self._worker_id, reason=why))
+            dead = control.Dead(run_id=state.run_id, reaper=self._worker_id, reason=why)
+            # One that is lost: the letter again, and then it; who reads letters knows them by their run.
+            self._tell(dead, lambda failure: self._letters.put((state, why, failure)) if failure is not None else None)
             return
         self._dead[state.run_id] = time.monotonic() + LETTER_AGAIN_S
         if state.run_id not in self._undelivered:
             self._undelivered.add(state.run_id)
             logger.warning("the letter of %s, which is DEAD, waits: %s", state.run_id, failure)
 
-    def _send(self, record: control.Record) -> None:
+    def _expired(self, record: control.Expired) -> None:
         topic, partition = self._log.topics.place(topics.RUN_CONTROL, record.run_id)
         try:
             self._producer.send(topic, partition, record.run_id.encode(), codec.encode(record))
         except errors.BrokerError as failure:
-            logger.warning("could not append %s for %s: %s", type(record).__name__, record.run_id, failure)
+            logger.warning("could not append Expired for %s: %s", record.run_id, failure)
+
+    def _tell(self, record: control.Record, told: Callable[[errors.BrokerError | None], None]) -> None:
+        """What is as true later: with all the time that a delivery may take."""
+        try:
+            self._log.send_control(record, lambda failure, _: told(failure))
+        except errors.BrokerError as failure:
+            told(failure)

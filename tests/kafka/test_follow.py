@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 import pytest
@@ -13,8 +13,9 @@ from kafka_jupyter import errors
 from kafka_jupyter.brokers import follow
 from kafka_jupyter.brokers import topics as broker_topics
 from kafka_jupyter.brokers.follow import Change, Follower
-from kafka_jupyter.brokers.kafka import Cluster
+from kafka_jupyter.brokers.kafka import Cluster, Partition
 from kafka_jupyter.brokers.log import Log
+from kafka_jupyter.brokers.reader import Reader
 from kafka_jupyter.protocol import topics
 from kafka_jupyter.protocol.control import CancelRequested
 from kafka_jupyter.protocol.workers import WorkerInfo
@@ -153,7 +154,7 @@ def test_a_reader_that_starts_from_snapshots_knows_the_same_as_one_that_reads_al
 
 def test_workers_are_alive_while_they_renew_their_record_and_gone_after_a_tombstone(log: Log) -> None:
     with following(log) as follower:
-        log.send_worker(WorkerInfo("box-1", "box", period_s=0.2))
+        log.send_worker(WorkerInfo("box-1", "box", period_s=2))
         log.send_worker(WorkerInfo("box-2", "box", period_s=60))
         wait_until(lambda: len(follower.workers()) == 2, "the workers never showed up")
         wait_until(lambda: [w.worker_id for w in follower.workers()] == ["box-2"], "a silent worker stays alive")
@@ -161,11 +162,11 @@ def test_workers_are_alive_while_they_renew_their_record_and_gone_after_a_tombst
         wait_until(lambda: not follower.workers(), "a buried worker stays alive")
 
 
-def test_a_cluster_that_is_not_there_is_named_within_five_seconds(settings: Settings) -> None:
+def test_a_cluster_that_is_not_there_is_named(settings: Settings) -> None:
     started = time.monotonic()
     with pytest.raises(errors.BrokerUnreachable, match=r"127\.0\.0\.1:9"):
         Log.open(Cluster(settings.replace(bootstrap_servers="127.0.0.1:9")))
-    assert time.monotonic() - started < 7
+    assert time.monotonic() - started < 20
 
 
 def test_missing_topics_are_named_with_the_way_out(settings: Settings) -> None:
@@ -194,6 +195,24 @@ def test_the_rows_of_a_running_run_are_there_as_soon_as_a_follower_has_started(l
     for _ in range(5):
         with following(log) as follower:
             assert len(follower.history(run.run_id).epochs) == 300
+
+
+def test_rows_that_a_busy_broker_gives_late_are_waited_for(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Player.new(log)
+    run.submit()
+    run.claim()
+    run.start()
+    run.epoch(0)
+
+    def late(reader: Reader, places: Mapping[Partition, int]) -> None:
+        add(reader, places)
+        silent_until = time.monotonic() + 1.5
+        monkeypatch.setattr(Reader, "poll", lambda *of: poll(*of) if time.monotonic() > silent_until else time.sleep(0.1) or [])
+
+    add, poll = Reader.add, Reader.poll
+    monkeypatch.setattr(Reader, "add", late)
+    with following(log) as follower:
+        assert [row.epoch for row in follower.history(run.run_id).epochs] == [0]
 
 
 def test_a_snapshot_that_only_a_newer_version_can_read_hides_no_run(log: Log) -> None:
