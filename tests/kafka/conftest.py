@@ -17,6 +17,9 @@ from kafka_jupyter.settings import Settings
 from tests.support.scene import LEASE_TTL_S, Scene
 from tests.support.workers import workers
 
+# A checkpoint is progress: between two kills it would begin the count of failures anew, on a machine slow enough.
+NO_CHECKPOINTS = {"KAFKA_JUPYTER_CHECKPOINT_GAP_S": "600", "KAFKA_JUPYTER_CHECKPOINT_EVERY_S": "600"}
+
 
 @pytest.fixture
 def log(settings: Settings) -> Iterator[Log]:
@@ -48,7 +51,7 @@ def module_settings(kafka: local.Endpoint, tmp_path_factory: pytest.TempPathFact
 def shared(module_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """A scene with one worker that all tests of a module use: a worker takes seconds to import TensorFlow."""
     with scene(module_settings, tmp_path_factory.mktemp("workers")) as made:
-        made.workers.start("shared")
+        made.workers.start("shared", more_env=NO_CHECKPOINTS)
         yield made
 
 

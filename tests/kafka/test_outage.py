@@ -21,11 +21,13 @@ from kafka_jupyter.runs.state import State
 from kafka_jupyter.settings import Settings
 from tests.kafka.conftest import scene
 from tests.support.breakable import BreakableKafka, breakable_kafka
-from tests.support.scene import LEASE_TTL_S, Scene, gone
+from tests.support.scene import Scene, gone
 from tests.support.training import digits, mlp, submit, task_of
 from tests.support.waiting import wait_until
 
+STORED = 200  # epochs: it must still train when Kafka goes away
 ENDLESS = 100_000  # epochs: a test stops such a run when it has seen enough
+TTL_S = 5.0  # who trains has so long, once Kafka is back, to be heard of before it is taken for lost
 SOON_S = 60.0  # two cores that many tests share
 
 
@@ -45,7 +47,7 @@ def own(kafka_of_our_own: BreakableKafka, tmp_path_factory: pytest.TempPathFacto
         cache_dir=folder / "cache",
         auto_start=False,
         bootstrap_servers=kafka_of_our_own.servers,
-        lease_ttl_s=LEASE_TTL_S,
+        lease_ttl_s=TTL_S,
         delivery_timeout_s=2.0,
     )
     with scene(settings, folder / "workers") as made:
@@ -79,7 +81,7 @@ def test_a_training_goes_on_without_kafka_and_everything_is_caught_up(
     wait_until(lambda: run.waiting.startswith("reconnecting"), f"the handle shows {run.waiting!r}", within=SOON_S)
     assert str(run.card()["waiting"]).startswith("reconnecting")
     assert run.state == "RUNNING"
-    lease_is_over_ms = gone_ms + 2000 * LEASE_TTL_S
+    lease_is_over_ms = gone_ms + 2000 * TTL_S
     wait_until(lambda: time.time() * 1000 > lease_is_over_ms, "the clock stands still", within=SOON_S)
     kafka_of_our_own.bring_back()
     back_ms = time.time() * 1000
@@ -103,7 +105,7 @@ def test_a_training_goes_on_without_kafka_and_everything_is_caught_up(
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("how", ["kill", "freeze"])
 def test_a_training_that_ends_while_kafka_is_away_is_stored_when_it_is_back(kafka_of_our_own: BreakableKafka, own: Scene, how: str) -> None:
-    run = submit(own.log, "stored", epochs=60)
+    run = submit(own.log, "stored", epochs=STORED)
     own.reached(run, 1)
     worker, pid = own.holder(run), own.child_pid(run)
     getattr(kafka_of_our_own, how)()
@@ -112,7 +114,7 @@ def test_a_training_that_ends_while_kafka_is_away_is_stored_when_it_is_back(kafk
     kafka_of_our_own.bring_back()
     state = own.ended(run)
     assert (state.state, state.last_n) == (State.SUCCEEDED, 1)
-    assert [row.epoch for row in own.follower.history(run.run_id).epochs] == list(range(60))
+    assert [row.epoch for row in own.follower.history(run.run_id).epochs] == list(range(STORED))
 
 
 def test_a_submit_whose_outcome_is_unknown_names_its_id_and_the_same_cell_again_makes_no_second_run(
@@ -130,7 +132,7 @@ def test_a_submit_whose_outcome_is_unknown_names_its_id_and_the_same_cell_again_
     started = time.monotonic()
     with pytest.raises(errors.SubmitUnknown) as caught:
         cell()
-    assert time.monotonic() - started < 7  # 2 s, and what a busy machine takes
+    assert time.monotonic() - started < 20  # 2 s, and what a busy machine takes
     run_id = caught.value.fields["run_id"]
     assert run_id in str(caught.value)
     assert "never be a second run" in str(caught.value)
@@ -146,7 +148,7 @@ def test_claims_of_an_outage_leave_nobody_waiting_for_a_worker_that_has_given_th
 ) -> None:
     """It claims for as long as it believes that Kafka is there; what it sent before it gave up arrives when Kafka is back."""
     settings = own.settings.replace(topic_prefix="impatient.", lease_ttl_s=20.0)
-    with scene(settings, tmp_path / "workers", {"KAFKA_JUPYTER_OUTAGE_GRACE_S": "3"}) as impatient:
+    with scene(settings, tmp_path / "workers", {"KAFKA_JUPYTER_OUTAGE_GRACE_S": "6"}) as impatient:
         worker = impatient.workers.start("impatient")
         first = submit(impatient.log, "first", epochs=ENDLESS)
         impatient.running(first)

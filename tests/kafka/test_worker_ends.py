@@ -10,6 +10,7 @@ from kafka_jupyter.brokers.topics import open_topics
 from kafka_jupyter.protocol import control, topics
 from kafka_jupyter.runs.state import State
 from kafka_jupyter.settings import Settings
+from tests.kafka.conftest import NO_CHECKPOINTS
 from tests.support.scene import READY_S, Scene, gone
 from tests.support.training import submit
 from tests.support.waiting import wait_until
@@ -54,7 +55,7 @@ def test_a_worker_whose_log_is_deleted_under_it_ends_with_its_children(own: Scen
 
 
 def test_a_worker_without_a_place_for_dead_letters_goes_on_and_writes_them_when_there_is_one(own: Scene) -> None:
-    worker = own.workers.start()
+    worker = own.workers.start(more_env=NO_CHECKPOINTS)
     run = submit(own.log, "crashing", epochs=100_000)
     own.running(run)
     dlq = own.log.topics.name(topics.TASK_DLQ)

@@ -64,7 +64,7 @@ def test_a_worker_that_has_no_place_for_the_data_leaves_the_run_to_another(own: 
         stored = store.put("x", len(x.data), [x.data])
     task = msgspec.structs.replace(task, data=msgspec.structs.replace(task.data, leaves=[stored, *others]))
     run = submit_raw(own, task, codec.encode(task))
-    wait_until(lambda: own.state(run).last_release is not None, "it was not given back", within=20)
+    wait_until(lambda: own.state(run).last_release is not None, "it was not given back")
     assert own.state(run).state is State.QUEUED
     assert str(own.follower.card(run.run_id)["waiting"]).startswith("Waiting for another worker")
     own.workers.start("sound")

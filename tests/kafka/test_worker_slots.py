@@ -9,6 +9,7 @@ import pytest
 
 from kafka_jupyter.protocol import control
 from kafka_jupyter.runs.state import State
+from tests.kafka.conftest import NO_CHECKPOINTS
 from tests.support.scene import Scene
 from tests.support.training import submit
 from tests.support.waiting import wait_until
@@ -16,7 +17,7 @@ from tests.support.waiting import wait_until
 
 @pytest.fixture
 def two_slots(own: Scene) -> Scene:
-    own.workers.start("two", slots=2)
+    own.workers.start("two", slots=2, more_env=NO_CHECKPOINTS)
     own.workers_there(1)
     return own
 

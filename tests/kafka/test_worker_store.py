@@ -15,6 +15,7 @@ from kafka_jupyter.runs.state import State
 from kafka_jupyter.settings import Settings
 from kafka_jupyter.store import open_store
 from tests.kafka.conftest import scene
+from tests.support.folders import Removable
 from tests.support.scene import LEASE_TTL_S, READY_S, Scene
 from tests.support.training import mlp, submit, task_of
 from tests.support.waiting import wait_until
@@ -24,22 +25,14 @@ class FileStore:
     """A folder that is the workers' store, and can be taken away."""
 
     def __init__(self, folder: pathlib.Path, settings: Settings) -> None:
-        self._folder, self._aside = folder, folder.with_name("aside")
-        folder.mkdir()
+        shelf = Removable(folder)
+        self.take_away, self.bring_back = shelf.take_away, shelf.bring_back
         self._store = open_store(settings.replace(store=folder.as_uri()))
 
     def put(self, data: bytes) -> UrlRef:
         ref = self._store.put("state", len(data), [data])
         assert isinstance(ref, UrlRef)
         return ref
-
-    def take_away(self) -> None:
-        self._folder.rename(self._aside)
-        self._folder.write_text("not a folder any more")
-
-    def bring_back(self) -> None:
-        self._folder.unlink()
-        self._aside.rename(self._folder)
 
 
 @pytest.fixture
@@ -81,7 +74,7 @@ def test_an_attempt_waits_for_a_store_that_is_away_and_hears_a_cancel_meanwhile(
     run = submit(with_store.log, task=cancelled)
     wait_until(lambda: f"attempt 1 of {run.run_id} waits (preparing)" in worker.log, "it does not wait", within=READY_S)
     run.cancel()
-    assert with_store.ended(run, within=5).state is State.CANCELLED
+    assert with_store.ended(run, within=READY_S).state is State.CANCELLED
     run = submit(with_store.log, task=patient)
     wait_until(lambda: f"attempt 1 of {run.run_id} waits (preparing)" in worker.log, "it does not wait", within=READY_S)
     store.bring_back()

@@ -56,9 +56,9 @@ def test_told_to_go_while_the_store_is_away_a_worker_hands_over_in_time(
             made.until(Phase.TRAINING)
             run.say(control.PauseRequested(run_id=run.run_id, request_id=ids.new_request_id(), by="ada@test"))
         made.until(phase)
-        wait_until(lambda: site.store.ls(), "nothing is stored", within=20)
+        wait_until(lambda: site.store.ls(), "nothing is stored")
         made.attempt.shut_down()
-        made.turn(HAND_OVER_S - 1)
+        made.turn(HAND_OVER_S / 2)
         assert made.attempt.phase is phase
         made.turn(HAND_OVER_S + 1)
         released = made.end()
@@ -73,7 +73,7 @@ def test_a_cancelled_run_ends_although_kafka_does_not_take_its_rows_but_waits_fo
     take_at_most(log, topics.TRAINING_LOG, 100)
     run = submit(log, task=task_of(mlp(), "speaking", 64, 1))
     with a_site(log, settings, tmp_path, children) as (site, loop), attended(site, loop, run) as made:
-        wait_until(lambda: made.turn() or made.attempt._reporter.last_seq, "the child says nothing", within=20)
+        wait_until(lambda: made.turn() or made.attempt._reporter.last_seq, "the child says nothing")
         run.cancel()
         made.until(Phase.ENDING)
         for second in range(3 * int(CANCELLED_S)):
@@ -92,14 +92,14 @@ def test_a_child_that_does_not_die_costs_the_worker_its_slot_and_not_the_run(
 ) -> None:
     run = submit(log, task=task_of(mlp(), "silent", 64, 1))
     with a_site(log, settings.replace(stall_timeout_s=20), tmp_path, children) as (site, loop), attended(site, loop, run) as made:
-        wait_until(lambda: made.turn() or made.attempt.healthy, "the child is not ready", within=20)
+        wait_until(lambda: made.turn() or made.attempt.healthy, "the child is not ready")
         forkserver = children.forkserver_pid
         os.kill(forkserver, signal.SIGSTOP)  # nobody kills the child, nobody tells of its end
         try:
-            for second in range(20 + int(DEATH_S)):
+            for second in range(20 + int(DEATH_S) - 4):
                 made.turn(second)
             assert made.attempt.phase is Phase.TRAINING
-            for second in range(20 + int(DEATH_S), 20 + int(DEATH_S) + 3):
+            for second in range(20 + int(DEATH_S) - 4, 20 + int(DEATH_S) + 5):
                 made.turn(second)
             failed = made.end()
             assert isinstance(failed, control.Failed)
