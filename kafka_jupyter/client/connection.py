@@ -30,6 +30,7 @@ CATCH_UP_S = 5.0  # to read what was in the log when somebody asked
 OUTBOX_PERIOD_S = 0.5
 LOOK_PERIOD_S = 2.0  # between two looks whether Kafka is there, and how long it has to answer
 RECONNECT_S = 0.5
+ON_ITS_WAY_S = 1.0  # what we have sent is waited for before we ask where the log ends
 FAREWELL_S = 2.0  # a process that ends waits so long for its Submitted records
 
 Key = tuple[object, ...]
@@ -90,8 +91,9 @@ class Connection:
         return following.result() if following.done() and following.exception() is None else None
 
     def catch_up(self) -> Follower:
-        """The follower, after it has read every control record that was in the log when this was called."""
+        """The follower, after it has read every control record that was in the log, or on its way there from us, when this was called."""
         follower = self.follower()
+        self.log.producer.flush(ON_ITS_WAY_S)
         reader = Reader(self.log.cluster)
         try:
             ends = {place: reader.bounds(place)[1] for place in self.log.topics.all_places(topics.RUN_CONTROL)}
