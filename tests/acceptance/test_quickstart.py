@@ -20,7 +20,7 @@ QUICKSTART = ROOT / "notebooks" / "01_quickstart.ipynb"
 VIEW = "application/vnd.jupyter.widget-view+json"
 ENDS = {"train": "SUCCEEDED", "wide": "SUCCEEDED", "endless": "CANCELLED", "attach": "SUCCEEDED"}  # cell → how its run ended
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 
 def run(command: list[str], cwd: pathlib.Path, env: dict[str, str]) -> str:

@@ -34,7 +34,7 @@ WANTED = [
     f"{NAME}.dist-info/entry_points.txt",
 ]
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")

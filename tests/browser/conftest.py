@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext
+from playwright.sync_api import Browser, BrowserContext, expect
 
 from kafka_jupyter.brokers import local
 from kafka_jupyter.brokers.kafka import Cluster
@@ -14,6 +14,8 @@ from tests.browser.lab import PLUGIN, WITHOUT_SERVER_EXTENSION, running_chromium
 from tests.browser.stage import Stage, running_stage
 from tests.support.scene import Scene
 from tests.support.workers import workers
+
+expect.set_options(timeout=30_000)  # by itself it waits 5 s, which kernel, server and browser may take on a busy machine
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from tests.support.scene import READY_S, gone
 from tests.support.training import mlp, submit, task_of
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 READY_MS = 1000 * READY_S
 MOVING = re.compile(r"epoch \d+ of 100000")
@@ -76,7 +76,7 @@ def test_the_card_moves_while_the_cell_waits_and_stop_ends_the_run_with_its_weig
     card.evaluate(RECORD_RENDERS)
     wait_until(lambda: len(book.page.evaluate("renders")) >= 12, "the card does not move", within=READY_S)
     renders = book.page.evaluate("renders")
-    assert 1000 * (len(renders) - 1) / (renders[-1] - renders[0]) <= 4.1, renders
+    assert 1000 * (len(renders) - 1) / (renders[-1] - renders[0]) <= 5, renders
     expect(book.prompt(1)).to_have_text("[*]:")
     height = card.bounding_box()["height"]
     card.get_by_role("button", name="Stop", exact=True).click()
@@ -89,6 +89,7 @@ def test_the_card_moves_while_the_cell_waits_and_stop_ends_the_run_with_its_weig
     assert ended.state is State.SUCCEEDED
     expect(book.output(1)).to_contain_text(f"trained: True {len(stage.scene.follower.history(ended.run_id).epochs)}")
 
+    expect(book.prompt(1)).not_to_have_text("[*]:")  # only what a cell that is through has left is final
     book.save()
     outputs = stage.lab.saved("stop.ipynb")[1]
     (output,) = [data for data in outputs if data]

@@ -11,7 +11,7 @@ from tests.browser.stage import LOAD, PRELUDE, Stage
 from tests.browser.test_live_card import READY_MS, endless, wait_moving
 from tests.support.training import submit
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 
 def test_without_the_plugin_the_widget_moves_and_stops_its_run_while_the_cell_waits(

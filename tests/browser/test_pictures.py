@@ -18,7 +18,7 @@ from tests.browser.test_live_card import READY_MS
 from tests.support.scene import Scene
 from tests.support.training import Submission, mlp, submit, task_of
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 LIMIT = 150 << 10  # bytes of a picture in the repository
 

@@ -12,7 +12,7 @@ from tests.faults.crashes import careful_workers, crashes, hangs, tidy
 from tests.faults.figures import Budget, holds
 from tests.faults.stage import Stage
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from tests.faults.figures import Budget, holds
 from tests.faults.line import line
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_short_runs_pass_a_long_one_and_come_out_the_same_with_either_group_protocol(
     brokers: Brokers, tmp_path: pathlib.Path, seed: int
 ) -> None:

@@ -12,7 +12,7 @@ from tests.faults.plan import plan
 from tests.faults.storm import storm
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_no_run_is_lost_or_ends_twice_while_something_breaks_all_the_time(brokers: Brokers, tmp_path: pathlib.Path, seed: int) -> None:
     holds(storm(brokers, tmp_path, seed, Budget(count=1000, seconds=21), every_s=3.5))
 

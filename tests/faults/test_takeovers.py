@@ -13,7 +13,7 @@ from tests.faults.figures import Budget, holds
 from tests.faults.stage import Stage
 from tests.faults.takeovers import kills, two_workers, zombies
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")

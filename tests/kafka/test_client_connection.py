@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 from kafka_jupyter import errors
+from kafka_jupyter.brokers.follow import Follower
 from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.log import Log
-from kafka_jupyter.client import Client, TrainingRun, connection
+from kafka_jupyter.client import Client, TrainingRun
 from kafka_jupyter.settings import Settings
 from tests.support.playing import Player
 from tests.support.waiting import wait_until
@@ -52,25 +53,25 @@ def test_many_clients_and_handles_share_one_reader(settings: Settings, log: Log,
 def test_a_reader_that_is_slow_is_waited_for_and_not_doubled(
     settings: Settings, log: Log, before: set[threading.Thread], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "FOLLOW_TIMEOUT_S", 0.001)
+    go_on, catch_up = threading.Event(), Follower.catch_up
+
+    def slow(follower: Follower) -> bool:
+        assert go_on.wait(30)
+        return catch_up(follower)
+
+    monkeypatch.setattr(Follower, "catch_up", slow)
     with contextlib.closing(Client(settings)) as client:
         found = client.connection()
-        refused = 0
-
-        def caught_up() -> bool:
-            nonlocal refused
-            with contextlib.suppress(errors.BrokerUnreachable):
-                return found.follower(0.0).alive
-            refused += 1
-            return False
-
-        wait_until(caught_up, "it never caught up")
-        assert refused, "the first question came too early"
+        for _ in range(3):
+            with pytest.raises(errors.BrokerUnreachable):
+                found.follower(0.01)
+        go_on.set()
+        assert found.follower(30).alive
         assert len(readers() - before) == 1
 
 
 def test_who_closes_while_it_catches_up_leaves_no_reader(settings: Settings, log: Log, before: set[threading.Thread]) -> None:
     with contextlib.closing(Client(settings)) as client:
         client.connection()
-        assert len(readers() - before) == 1
+        wait_until(lambda: len(readers() - before) == 1, "it never began")
     wait_until(lambda: readers() <= before, "the reader goes on")

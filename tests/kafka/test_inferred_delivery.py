@@ -61,9 +61,9 @@ def test_what_the_client_only_believes_to_be_delivered_is_reported_so(wire: Wire
         if len(outcomes) == TOGETHER:
             all_told.set()
 
+    values = [f"record-{i}-".encode() + os.urandom(1 << 20) for i in range(TOGETHER)]  # too large to share a request
     wire.damage(b"record-0-")
-    for i in range(TOGETHER):
-        value = f"record-{i}-".encode() + os.urandom(1 << 20)  # too large to share a request
+    for i, value in enumerate(values):  # the second must be on its way before the first is refused
         log.producer.send(topic, partition, str(i).encode(), value, (), lambda error, offset, i=i: told(i, error, offset))
     assert all_told.wait(30)
     assert wire.damaged
@@ -104,7 +104,7 @@ def test_a_record_of_the_outbox_is_sent_again(wire: Wire, log: Log) -> None:
         outbox.tick()
         return {key.decode() for key in keys(log, RUN_CONTROL) if key} == set(run_ids)
 
-    wait_until(all_there, "a record of the outbox was lost", within=20)
+    wait_until(all_there, "a record of the outbox was lost")
     assert wire.damaged
 
 
@@ -126,7 +126,7 @@ def test_records_of_one_run_stand_in_the_log_in_the_order_in_which_they_were_put
             written = keys(log, RUN_CONTROL)
             return written if written.count(run_id.encode()) >= 2 else []
 
-        wait_until(both_there, "a record was lost", within=20)
+        wait_until(both_there, "a record was lost")
     assert wire.damaged
     records = [log.decode(message) for place in log.topics.all_places(RUN_CONTROL) for message in log.read_range(place, 0, None)]
     assert [record for record in records if isinstance(record, control.Record) and record.run_id == run_id][:2] == [first, second]

@@ -31,7 +31,7 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.kafka
 
 
-@pytest.mark.timeout(240)  # a worker loads TensorFlow
+@pytest.mark.timeout(600)  # a worker loads TensorFlow
 def test_up_starts_kafka_and_a_worker_and_down_stops_them(bare_settings: Settings) -> None:
     with stopped_at_the_end(bare_settings):
         done = subprocess.run(

@@ -69,7 +69,7 @@ def epochs_after(run: TrainingRun, ms: float) -> list[EpochEnded]:
     return [row for _, row in run.rows() if isinstance(row, EpochEnded) and row.at_ms > ms]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("how", ["kill", "freeze"])
 def test_a_training_goes_on_without_kafka_and_everything_is_caught_up(
     kafka_of_our_own: BreakableKafka, own: Scene, client: Client, how: str
@@ -102,7 +102,7 @@ def test_a_training_goes_on_without_kafka_and_everything_is_caught_up(
     assert run.card()["attempt"] == 1
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("how", ["kill", "freeze"])
 def test_a_training_that_ends_while_kafka_is_away_is_stored_when_it_is_back(kafka_of_our_own: BreakableKafka, own: Scene, how: str) -> None:
     run = submit(own.log, "stored", epochs=STORED)

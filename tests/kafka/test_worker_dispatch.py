@@ -57,7 +57,7 @@ def partition(run: Submission) -> int:
     return run.log.topics.place(topics.TASK, run.run_id)[1]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_twenty_runs_on_three_workers_all_succeed_exactly_once(own: Scene) -> None:
     for name in ("a", "b", "c"):
         own.workers.start(name)

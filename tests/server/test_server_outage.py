@@ -83,10 +83,11 @@ async def test_while_the_broker_is_away_it_says_reconnecting_and_catches_up_afte
     await stream.until(lambda seen: seen[-1].kind == "health" and not seen[-1].data["reachable"], "the broker was missed")
     assert (await health(server))["status"] == "reconnecting"
     assert (await server.get(f"runs/{player.run_id}")).json["run"]["state"] == "CLAIMED"
+    known = len(stream.seen)
     await blocking(local.up, own, 1)
-    await stream.until(lambda seen: any(e.kind == "health" and e.data["reachable"] for e in seen[-3:]), "it was found again")
+    await stream.until(lambda seen: any(e.kind == "health" and e.data["reachable"] for e in seen[known:]), "it was found again")
     player.start()
-    await stream.until(lambda seen: str(seen[-1].data).count("RUNNING"), "the run went on")
+    await stream.until(lambda seen: any(e.kind == "run" and e.data["state"] == "RUNNING" for e in seen), "the run went on")
     assert (await health(server))["status"] == "ok"
     log.close()
 
@@ -123,7 +124,7 @@ class TestOfAConfiguredKafkaThatIsNotThere:
         loop = asyncio.get_running_loop()
         begin = loop.time()
         answers = await asyncio.gather(*(server.get("runs") for _ in range(5)))
-        assert loop.time() - begin < 7  # 5 s, and what a busy machine takes
+        assert loop.time() - begin < 20  # 5 s, and what a busy machine takes
         for answer in answers:
             assert answer.status == 503
             assert "127.0.0.1:1" in answer.json["message"]

@@ -79,7 +79,9 @@ class Scene:
 
     def child_pid(self, run: Submission) -> int:
         """Of the child that trains the latest attempt."""
-        return [record.pid for record in self.records(run) if isinstance(record, control.Started)][-1]
+        pid = [record.pid for record in self.records(run) if isinstance(record, control.Started)][-1]
+        assert pid > 0  # 0 would be our own process group
+        return pid
 
     def letters(self, run_id: str) -> list[bytes]:
         """What task_dlq holds under this key."""

@@ -1,5 +1,6 @@
 """A training that goes on from any of its checkpoints, in another process, ends as if it had never been cut: to the last bit."""
 
+import contextlib
 import csv
 import json
 import os
@@ -21,6 +22,7 @@ from kafka_jupyter.training.adapter import Passes
 from kafka_jupyter.training.checkpoint import Checkpointer
 from kafka_jupyter.worker.children import Children
 from tests.support import jobs
+from tests.support.waiting import wait_until
 from tests.support.watching import Watched
 
 EVERY_BATCH = frames.Cadence(every_s=0.0, gap_s=0.0, share=1.0)
@@ -245,8 +247,9 @@ def test_killed_twice_at_any_step_it_ends_the_same(children, tmp_path):
         watched = whole.resumed(saved)
         wanted = chance.randrange(2, 5)
         watched.wait(lambda watched=watched, wanted=wanted: len(saved_of(watched)) >= wanted, "no checkpoints were written", 60)
-        os.kill(watched.child.pid, signal.SIGKILL)
-        watched.exit(within=10)
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile: a busy machine
+            os.kill(watched.child.pid, signal.SIGKILL)
+        watched.exit()
         saved = saved_of(watched)[-1]
     whole.same(whole.resumed(saved))
 
@@ -259,17 +262,17 @@ def test_suspended_it_writes_a_checkpoint_after_the_batch_and_goes_on_elsewhere(
     keras.utils.set_random_seed(3)
     model, x = mlp()
     rarely = frames.Cadence(every_s=1000.0, gap_s=1000.0)
-    whole = Undisturbed(children, tmp_path, model, x, labels(), epochs=100, batch_size=20, cadence=rarely)
+    whole = Undisturbed(children, tmp_path, model, x, labels(), epochs=400, batch_size=20, cadence=rarely)
     assert whole.saved == []
     watched = Watched(children)
     watched.child.send(msgspec.structs.replace(whole.job, folder=str(tmp_path)))
     watched.frame(frames.Epoch, within=60)
     watched.child.send(frames.Suspend())
-    assert watched.exit(within=20).code == 0
+    assert watched.exit().code == 0
     saved, last = watched.frames[-2:]
     assert isinstance(last, frames.Suspended)
     assert isinstance(saved, frames.Saved)
-    assert 0 < saved.epoch < 100
+    assert 0 < saved.epoch < 400
     whole.same(whole.resumed(saved))
 
 
@@ -338,13 +341,13 @@ def test_a_disk_that_is_full_costs_checkpoints_and_not_the_training(children, tm
     often = frames.Cadence(every_s=1000, gap_s=0.05, share=1.0)
     whole = Undisturbed(children, tmp_path, model, x, labels(), epochs=120, cadence=often)
     watched = Watched(children)
+    pid = wait_until(lambda: watched.child.pid, "it was not forked")
+    _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (1000, hard))
     (tmp_path / "full").mkdir()
     watched.child.send(msgspec.structs.replace(whole.job, folder=str(tmp_path / "full")))
-    watched.frame(frames.Saved, within=60)
-    _, hard = resource.prlimit(watched.child.pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(watched.child.pid, resource.RLIMIT_FSIZE, (1000, hard))
-    watched.wait(lambda: [text for text, _ in watched.lines if text.startswith("No checkpoint of epoch")], "no failure was told", 20)
-    resource.prlimit(watched.child.pid, resource.RLIMIT_FSIZE, (hard, hard))
+    watched.wait(lambda: [text for text, _ in watched.lines if text.startswith("No checkpoint of epoch")], "no failure was told", 60)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
     whole.same(watched)
 
 
