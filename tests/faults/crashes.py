@@ -18,7 +18,7 @@ from tests.faults.acceptance import Span
 from tests.faults.brokers import Brokers
 from tests.faults.checker import Verdict
 from tests.faults.crew import Post, alive
-from tests.faults.figures import Budget, Figure, percentile, within
+from tests.faults.figures import Budget, Figure, percentile
 from tests.faults.stage import ENDLESS, READY_S, Stage, Tiny
 from tests.faults.uploads import Shelf, shelf
 
@@ -222,7 +222,7 @@ def hangs(stage: Stage, seed: int, budget: Budget) -> list[Figure]:
             f"≤ {HUNG_S:g} s",
             f"{longest:.2f} s",
             count,
-            within(longest, HUNG_S),
+            longest <= HUNG_S,
         ),
     ]
 

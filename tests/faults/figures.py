@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterable, Sequence
 
 
@@ -27,12 +26,6 @@ class Figure:
     measured: str
     count: str
     holds: bool
-
-
-def within(measured_s: float, target_s: float) -> bool:
-    """Whether a time holds. The targets are those of a machine that does nothing else; `make test` has two more processes beside this one
-    (xdist), there it may be four times as long. `make soak` allows nothing."""
-    return measured_s <= target_s * (4.0 if "PYTEST_XDIST_WORKER" in os.environ else 1.0)
 
 
 def percentile(values: Sequence[float], share: float = 0.99) -> float:

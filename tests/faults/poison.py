@@ -231,7 +231,6 @@ def _wrong(stage: Stage, verdict: Verdict, run_id: str, kind: str) -> list[str]:
     if expected.why not in reason or not card["error"]:
         found.append(f"{kind}: its reason is {reason[:300]}")
     expired = sum(span.closed_by == "expired" for span in run.spans) if run is not None else 0
-    counted = (expired, 6) if kind == WORKER_KILLER else (len(failures), 3)  # on a busy machine a worker may be taken for lost besides
-    if expected.end == "DEAD" and (counted[0] != counted[1] or not letters):
+    if expected.end == "DEAD" and ((len(failures), expired) != ((0, 6) if kind == WORKER_KILLER else (3, 0)) or not letters):
         found.append(f"{kind}: DEAD after {len(failures)} failures, {expired} expiries, {len(letters)} letters")
     return found

@@ -7,6 +7,7 @@ topic table say; a run that has a record of an unknown version is not judged.
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -21,6 +22,7 @@ import confluent_kafka
 from confluent_kafka import TopicPartition
 
 from tests.faults.acceptance import Entry
+from tests.support.waiting import wait_until
 
 _ATTEMPT = {"n": int, "worker": str, "nonce": str}
 _REQUEST = {"request_id": str}
@@ -154,16 +156,13 @@ def _partition(client: confluent_kafka.Consumer, topic: str, partition: int, las
 
 def _bounds(client: confluent_kafka.Consumer, topic: str, partition: int) -> tuple[int, int]:
     """The client gives up a question when it hears that the leader, or the address of its broker, is another one."""
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            low, high = client.get_watermark_offsets(TopicPartition(topic, partition), timeout=20)
-        except confluent_kafka.KafkaException:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-        else:
-            return low, high
+
+    def asked() -> tuple[int, int] | None:
+        with contextlib.suppress(confluent_kafka.KafkaException):
+            return client.get_watermark_offsets(TopicPartition(topic, partition), timeout=20)
+        return None
+
+    return wait_until(asked, f"nobody says where {topic}[{partition}] ends", within=60)
 
 
 def _record(raw: Raw) -> dict[str, Any] | None:

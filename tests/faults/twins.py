@@ -45,19 +45,12 @@ def twins(brokers: Brokers, folder: pathlib.Path, seed: int, budget: Budget, kin
     with contextlib.closing(Stage("twins", brokers, folder, posts, seed, env, store=store.as_uri())) as stage:
         stage.workers_there()
         tasks = {kind: _task(kind) for kind in kinds}
-        undisturbed: dict[str, str] = {}
-        while missing := [kind for kind, run_id in {**dict.fromkeys(tasks, ""), **undisturbed}.items() if _attempts(stage, run_id) != 1]:
-            undisturbed |= {kind: stage.submit(_again(tasks[kind])) for kind in missing}  # a busy machine may disturb one by itself
-            stage.until(lambda: not stage.open_runs(), "the twins do not end", 120.0)
+        undisturbed = {kind: stage.submit(_again(task)) for kind, task in tasks.items()}
+        stage.until(lambda: not stage.open_runs(), "the twins do not end", 120.0)
         played = _Trials(stage, tasks, random.Random(seed))
         played.play(-(-budget.count // len(kinds)), budget.seconds)
         verdict = stage.judge()
         return _compared(verdict, undisturbed, played)
-
-
-def _attempts(stage: Stage, run_id: str) -> int:
-    state = stage.state(run_id)
-    return state.last_n if state is not None else 0
 
 
 @dataclasses.dataclass

@@ -147,7 +147,7 @@ def test_waiting_ends_after_the_timeout_and_the_run_goes_on(shared: Scene, clien
         started = time.monotonic()
         with pytest.raises(errors.WaitTimeout, match="epoch"):
             run.wait(timeout=0.3)
-        assert time.monotonic() - started < 20
+        assert time.monotonic() - started < 3
         assert run.state == "RUNNING"
 
 

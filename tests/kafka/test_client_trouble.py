@@ -56,7 +56,7 @@ def test_a_kafka_that_does_not_answer_is_named_within_five_seconds(bare_settings
         started = time.monotonic()
         with pytest.raises(errors.BrokerUnreachable) as caught, kafka_jupyter.train("never", settings=settings):
             model.fit(x[:64], y[:64])
-        assert time.monotonic() - started < 5 + 15, "capture included, on a busy machine"
+        assert time.monotonic() - started < 5 + 3, "capture included, on a busy machine"
     assert settings.bootstrap_servers in str(caught.value)
     assert "kafka-jupyter up" in str(caught.value)
     model.evaluate(x[:64], y[:64], verbose=0)  # not pending: nothing was submitted
@@ -84,7 +84,7 @@ def test_a_submit_whose_outcome_is_unknown_is_tried_again_with_the_same_id(own: 
                 started = time.monotonic()
                 with pytest.raises(errors.SubmitUnknown) as caught:
                     cell()
-                assert time.monotonic() - started < 30
+                assert time.monotonic() - started < 12
                 named.append(caught.value.fields["run_id"])
                 assert "it uses the same run id" in str(caught.value)
         ran = cell()
@@ -116,7 +116,7 @@ def test_an_outage_during_the_wait_is_shown_and_survived(own: Settings) -> None:
         assert "reconnecting" not in client.attach(run.id).waiting
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(300)
 def test_with_nothing_configured_a_submit_starts_kafka_and_a_worker_where_there_is_none(bare_settings: Settings) -> None:
     code = """
 import sys

@@ -132,7 +132,7 @@ def test_a_submit_whose_outcome_is_unknown_names_its_id_and_the_same_cell_again_
     started = time.monotonic()
     with pytest.raises(errors.SubmitUnknown) as caught:
         cell()
-    assert time.monotonic() - started < 20  # 2 s, and what a busy machine takes
+    assert time.monotonic() - started < 7  # 2 s, and what a busy machine takes
     run_id = caught.value.fields["run_id"]
     assert run_id in str(caught.value)
     assert "never be a second run" in str(caught.value)

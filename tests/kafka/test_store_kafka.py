@@ -293,7 +293,7 @@ def test_a_broker_that_is_not_there_is_named_within_five_seconds(settings: Setti
             store.put_data("x", SIZE, lambda: [DATA], SHA256)
         with pytest.raises(BrokerUnreachable, match=r"127\.0\.0\.1:1"):
             store.fetch(KafkaRef(log.topics.name(ARTIFACT), 0, 0, 1, "0" * 24, 1, hashlib.sha256(b"").hexdigest()))
-        assert time.monotonic() - started < 5 + 5  # what was promised, and what a busy machine takes
+        assert time.monotonic() - started < 5
 
 
 def test_the_kafka_store_needs_a_cluster(settings: Settings) -> None:

@@ -70,7 +70,7 @@ def test_cancel_kills_the_child_and_ends_the_run(shared: Scene) -> None:
     shared.running(run)
     pid = shared.child_pid(run)
     run.cancel()
-    assert shared.ended(run).state is State.CANCELLED
+    assert shared.ended(run, within=5).state is State.CANCELLED
     assert gone(pid)
 
 
@@ -78,7 +78,7 @@ def test_stop_ends_after_the_batch_and_keeps_the_weights_so_far(shared: Scene) -
     run = submit(shared.log, epochs=100_000)
     shared.running(run)
     run.stop()
-    state = shared.ended(run)
+    state = shared.ended(run, within=10)
     assert state.state is State.SUCCEEDED
     assert isinstance(state.end, control.Succeeded)
     assert state.end.stopped_early

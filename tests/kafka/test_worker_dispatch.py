@@ -74,7 +74,7 @@ def test_twenty_runs_on_three_workers_all_succeed_exactly_once(own: Scene) -> No
 def test_cancel_of_a_queued_run_needs_no_worker(own: Scene) -> None:
     run = submit(own.log)
     run.cancel()
-    assert own.ended(run).state is State.CANCELLED
+    assert own.ended(run, within=5).state is State.CANCELLED
 
 
 def test_the_owner_of_a_tasks_partition_takes_it_while_others_wait(strict: Scene) -> None:

@@ -74,7 +74,7 @@ def test_an_attempt_waits_for_a_store_that_is_away_and_hears_a_cancel_meanwhile(
     run = submit(with_store.log, task=cancelled)
     wait_until(lambda: f"attempt 1 of {run.run_id} waits (preparing)" in worker.log, "it does not wait", within=READY_S)
     run.cancel()
-    assert with_store.ended(run, within=READY_S).state is State.CANCELLED
+    assert with_store.ended(run, within=5).state is State.CANCELLED
     run = submit(with_store.log, task=patient)
     wait_until(lambda: f"attempt 1 of {run.run_id} waits (preparing)" in worker.log, "it does not wait", within=READY_S)
     store.bring_back()

@@ -124,7 +124,7 @@ class TestOfAConfiguredKafkaThatIsNotThere:
         loop = asyncio.get_running_loop()
         begin = loop.time()
         answers = await asyncio.gather(*(server.get("runs") for _ in range(5)))
-        assert loop.time() - begin < 20  # 5 s, and what a busy machine takes
+        assert loop.time() - begin < 7  # 5 s, and what a busy machine takes
         for answer in answers:
             assert answer.status == 503
             assert "127.0.0.1:1" in answer.json["message"]
