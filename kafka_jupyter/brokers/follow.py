@@ -171,6 +171,12 @@ class Follower:
         with self._lock:
             return self._ledger.history(run_id) if run_id in self._ledger.states else None
 
+    def lacks_rows(self, run_id: str) -> bool:
+        """Whether some of the run's rows would have to be read from Kafka."""
+        with self._lock:
+            state = self._ledger.states.get(run_id)
+            return state is not None and self._lacks_rows(state)
+
     def has_all_rows(self, run_id: str) -> bool:
         """Whether the last row of an ended run has been read."""
         with self._lock:

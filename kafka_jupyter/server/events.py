@@ -10,6 +10,7 @@ import msgspec
 
 from kafka_jupyter.protocol.rows import LogLine, Row, RowBatch
 
+LOG = b"event: log\n"  # how an event of log lines begins
 HEARTBEAT = b": \n\n"
 RESET = b"event: reset\ndata: {}\n"
 BYE = b"event: bye\ndata: {}\n\n"

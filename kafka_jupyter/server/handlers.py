@@ -139,11 +139,14 @@ class Handler(APIHandler):
     def person(self) -> str:
         return str(self.current_user.name or self.current_user.username)
 
-    def run_ids(self, text: str) -> frozenset[str]:
-        names = frozenset(filter(None, text.split(",")))
-        if not 1 <= len(names) <= FOLLOWED_LIMIT or not all(map(ids.RUN_ID.match, names)):
-            raise web.HTTPError(400, f"runs must be 1 to {FOLLOWED_LIMIT} run ids, with commas between them")
-        return names
+    def run_ids(self, name: str, least: int = 1) -> frozenset[str] | None:
+        """None if the argument is not there."""
+        if name not in self.request.query_arguments:
+            return None
+        named = frozenset(filter(None, self.get_query_argument(name).split(",")))
+        if not least <= len(named) <= FOLLOWED_LIMIT or not all(map(ids.RUN_ID.match, named)):
+            raise web.HTTPError(400, f"{name} must be {least} to {FOLLOWED_LIMIT} run ids, with commas between them")
+        return named
 
 
 class RunsHandler(Handler):
@@ -161,6 +164,12 @@ class RunHandler(Handler):
     @guarded("read")
     async def get(self, run_id: str) -> None:
         await self.answer(self.manager.run(_checked(run_id)))
+
+
+class DetailsHandler(Handler):
+    @guarded("read")
+    async def get(self, run_id: str) -> None:
+        await self.answer(self.manager.details(_checked(run_id)))
 
 
 class RequestHandler(Handler):
@@ -213,19 +222,19 @@ class HealthHandler(Handler):
 
 
 class EventsHandler(Handler):
-    """`runs=a,b`: only those. `Last-Event-ID`, or `cursor`, resumes."""
+    """`runs=a,b`: only those; `lines=a`: log lines only of those. `Last-Event-ID`, or `cursor`, resumes."""
 
     _stream: Stream | None = None
 
     @guarded("read")
     async def get(self) -> None:
-        only = self.run_ids(self.get_query_argument("runs")) if "runs" in self.request.query_arguments else None
+        runs, lines = self.run_ids("runs"), self.run_ids("lines", least=0)
         cursor = self.request.headers.get("Last-Event-ID") or self.get_query_argument("cursor", "")
         try:
             session = await self.manager.session()
             if session.hub.streams >= self.manager.limits.streams:
                 raise BrokerError("Too many pages are open on this server.")
-            joined = await session.join(only, cursor)
+            joined = await session.join(runs, lines, cursor)
         except KafkaJupyterError as error:
             return self.refuse(error)
         try:
@@ -250,6 +259,7 @@ def routes() -> list[tuple[str, type[Handler]]]:
     return [
         (rf"{root}/runs", RunsHandler),
         (rf"{root}/runs/([^/]+)", RunHandler),
+        (rf"{root}/runs/([^/]+)/details", DetailsHandler),
         (rf"{root}/runs/([^/]+)/({'|'.join(REQUESTS)})", RequestHandler),
         (rf"{root}/runs/([^/]+)/settings", SettingsHandler),
         (rf"{root}/runs/([^/]+)/retry", RetryHandler),

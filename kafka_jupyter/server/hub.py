@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import Iterable
+from concurrent.futures import Executor
+from typing import Any
 
 from kafka_jupyter.brokers.follow import Change, Follower
 from kafka_jupyter.protocol import control, topics
@@ -20,28 +23,40 @@ from kafka_jupyter.server.cards import cards, queue
 from kafka_jupyter.server.delivery import Attempt, Entry, Release, Rows, deliver, skip
 from kafka_jupyter.server.limits import Limits
 from kafka_jupyter.server.replay import Missed, Started
+from kafka_jupyter.server.tallies import Tallies
 
 GONE_WORKERS = 1000  # workers that are remembered as gone, for streams that come back
 
 
-class Subscriber:
-    """One stream: what it wants (`only`; None is everything), where it is, and what it has not been told yet."""
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """What a stream asks for: `runs`, and log lines of `lines`; None is all of them."""
 
-    def __init__(self, index: int, cursor: Cursor, only: frozenset[str] | None) -> None:
-        self.index, self.cursor, self.only = index, cursor, only
+    runs: frozenset[str] | None = None
+    lines: frozenset[str] | None = None
+
+    def run(self, run_id: str) -> bool:
+        return self.runs is None or run_id in self.runs
+
+    def event(self, run_id: str, event: events.Event) -> bool:
+        return self.lines is None or run_id in self.lines or not event.body.startswith(events.LOG)
+
+
+class Subscriber:
+    """One stream: what it wants, where it is, and what it has not been told yet."""
+
+    def __init__(self, index: int, cursor: Cursor, wanted: Wanted) -> None:
+        self.index, self.cursor, self.wanted = index, cursor, wanted
         self.runs: dict[str, None] = {}
         self.workers: dict[str, None] = {}
         self.health: bytes | None = None  # as it was told last
         self.wake = asyncio.Event()
 
-    def wants(self, run_id: str) -> bool:
-        return self.only is None or run_id in self.only
-
 
 class Hub:
     """Made and used on the event loop; only `_observe` runs on the follower's thread."""
 
-    def __init__(self, follower: Follower, loop: asyncio.AbstractEventLoop, limits: Limits, tag: str) -> None:
+    def __init__(self, follower: Follower, loop: asyncio.AbstractEventLoop, executor: Executor, limits: Limits, tag: str) -> None:
         self.tag = tag
         self.closed = False
         self.over = False  # closed for good: streams say `bye`; otherwise they come back to the next hub
@@ -55,6 +70,7 @@ class Hub:
         self._workers: dict[str, bytes] = {}
         self._waiting: dict[str, tuple[int, str]] = {}
         self._waking = False
+        self._tallies = Tallies(follower, loop, executor, self._tell)
         with follower.still():
             self._floors = {p: at for (base, p), at in self._positions().items() if base == topics.TRAINING_LOG}
             self._leave = follower.observe(self._observe)
@@ -63,6 +79,7 @@ class Hub:
 
     def close(self, over: bool) -> None:
         self._leave()
+        self._tallies.close()
         self.closed, self.over = True, over
         self._wake()
 
@@ -79,24 +96,28 @@ class Hub:
         with self._follower.still():
             return Cursor.at(((base, p, at) for (base, p), at in self._positions().items()), self.tag)
 
+    def cards(self, states: Iterable[RunState]) -> list[dict[str, Any]]:
+        with self._follower.still():
+            return cards(self._follower, self._tallies, states)
+
     # --- streams
 
-    def join(self, only: frozenset[str] | None, cursor: Cursor | None) -> tuple[Subscriber, Missed | None]:
+    def join(self, wanted: Wanted, cursor: Cursor | None) -> tuple[Subscriber, Missed | None]:
         """A new stream, from `cursor` (which must not be ahead of us) or from now on. `Missed` comes before what `take` gives."""
         with self._follower.still():
             here = self.here()
-            subscriber = Subscriber(self._base + len(self._ring), here, only)
-            states = self._wanted(only)
+            subscriber = Subscriber(self._base + len(self._ring), here, wanted)
+            states = self._wanted(wanted.runs)
             missed = None
             if cursor is None:
-                subscriber.runs.update((state.run_id, None) for state in states if only is not None)
+                subscriber.runs.update((state.run_id, None) for state in states if wanted.runs is not None)
             else:
                 missed = self._missed(cursor, here, states)
                 subscriber.cursor = cursor
                 for state in states:
                     if state.claimable or state.upto >= cursor.offsets[(CONTROL, self._partition(state.run_id))]:
                         subscriber.runs[state.run_id] = None
-            if only is None:
+            if wanted.runs is None:
                 subscriber.workers.update(dict.fromkeys(self._workers))
             self._subscribers.add(subscriber)
         return subscriber, missed
@@ -112,7 +133,7 @@ class Hub:
             for run_id in chosen:
                 del subscriber.runs[run_id]
             states = [state for state in map(self._follower.state, chosen) if state is not None]
-            shown = cards(self._follower, states)
+            shown = self.cards(states)
             bodies = [self._workers[worker] for worker in subscriber.workers if worker in self._workers]
             subscriber.workers.clear()
             if subscriber.health != self.health:
@@ -133,12 +154,13 @@ class Hub:
                 if size > self._limits.batch_bytes:
                     return found
                 subscriber.index += 1
-                if not subscriber.wants(entry.attempt[0]):
+                run_id, wanted = entry.attempt[0], subscriber.wanted
+                if not wanted.run(run_id):
                     skip(entry, cursor)
                     continue
                 if isinstance(entry, Release) and entry.gap:
                     return None
-                found += deliver(entry, cursor)
+                found += (event for event in deliver(entry, cursor) if wanted.event(run_id, event))
                 size += entry.size
             cursor.advance((base, p, at) for (base, p), at in self._positions().items())
         if found:
@@ -222,7 +244,7 @@ class Hub:
 
     def _changed_run(self, run_id: str) -> None:
         for subscriber in self._subscribers:
-            if subscriber.wants(run_id):
+            if subscriber.wanted.run(run_id):
                 subscriber.runs[run_id] = None
 
     def _changed_worker(self, worker_id: str, body: bytes) -> None:
@@ -231,8 +253,14 @@ class Hub:
         if len(self._workers) > GONE_WORKERS:
             del self._workers[next(iter(self._workers))]
         for subscriber in self._subscribers:
-            if subscriber.only is None:
+            if subscriber.wanted.runs is None:
                 subscriber.workers[worker_id] = None
+
+    def _tell(self, run_id: str) -> None:
+        """Something of this run is known that no record says."""
+        with self._follower.still():
+            self._changed_run(run_id)
+        self._wake()
 
     def _wake(self) -> None:
         self._waking = False

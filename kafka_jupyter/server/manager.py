@@ -74,13 +74,19 @@ class Manager:
         session = await self.session()
         found = [state for state in session.follower.states() if wanted.takes(state)]
         found.sort(key=lambda s: (s.first_ms if s.submitted_ms is None else s.submitted_ms, s.run_id), reverse=True)
-        return {"runs": session.cards(found[offset : offset + limit]), "total": len(found)}
+        return {"runs": session.cards(found[offset : offset + limit]), "total": len(found), "me": session.settings.owner}
 
     async def run(self, run_id: str) -> bytes:
         """`{"run": …, "rows": […], "cursor": …}` as JSON. Raises RunNotFound."""
         session = await self.session()
         self._state(session, run_id)
         return await session.whole(run_id)
+
+    async def details(self, run_id: str) -> dict[str, Any]:
+        """What it trains, its attempts and artifacts. Raises RunNotFound."""
+        session = await self.session()
+        self._state(session, run_id)
+        return await session.details(run_id)
 
     async def request(self, kind: str, run_id: str, request_id: str, by: str, reason: str, force: bool = False) -> dict[str, Any]:
         """Appends what a person asks for; that it is in the log says nothing yet about the run.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.brokers.reader import Reader
@@ -58,8 +58,9 @@ class Missed:
     def _known(self, partition: int) -> int:
         return self.cursor.offsets[(CONTROL, partition)]
 
-    def events_with(self, older: Iterable[Rows]) -> Iterator[events.Event]:
-        """In an order in which each event's cursor says exactly what came before it. `older`: what `ranges` named."""
+    def events_with(self, older: Iterable[Rows], wanted: Callable[[str, events.Event], bool]) -> Iterator[events.Event]:
+        """In an order in which each event's cursor says exactly what came before it. `older`: what `ranges` named. `wanted`: of a run,
+        which events."""
         known = {start.attempt: start for start in self.starts}
         rows: dict[int, list[Rows]] = {partition: [] for partition in self.floors}
         for row in [*older, *self.recent]:
@@ -67,9 +68,9 @@ class Missed:
                 rows[row.partition].append(row)
         for partition, there in rows.items():
             there.sort(key=lambda row: row.offset)
-            yield from self._of(partition, there, known)
+            yield from (event for run_id, event in self._of(partition, there, known) if wanted(run_id, event))
 
-    def _of(self, partition: int, rows: list[Rows], known: Mapping[Attempt, Started]) -> Iterator[events.Event]:
+    def _of(self, partition: int, rows: list[Rows], known: Mapping[Attempt, Started]) -> Iterator[tuple[str, events.Event]]:
         told, read = (CONTROL, partition), (LOG, partition)
         starts = sorted((start for start in known.values() if start.partition == partition), key=lambda start: start.offset)
         if self.cursor.part(told):  # cut off in the middle of a Release: its rows are those that had been read by then
@@ -80,7 +81,7 @@ class Missed:
         for row in rows:
             if row.offset >= begin:
                 if known[row.attempt].offset < self._known(partition):
-                    yield from deliver(dataclasses.replace(row, started=True), self.cursor)
+                    yield from ((row.attempt[0], event) for event in deliver(dataclasses.replace(row, started=True), self.cursor))
                 else:
                     skip(row, self.cursor)
         self.cursor.set(read, self.positions[read])
@@ -89,9 +90,10 @@ class Missed:
                 yield from self._release(start, rows)
         self.cursor.set(told, self.positions[told])
 
-    def _release(self, start: Started, rows: list[Rows]) -> Iterator[events.Event]:
+    def _release(self, start: Started, rows: list[Rows]) -> Iterator[tuple[str, events.Event]]:
         records = tuple(row for row in rows if row.attempt == start.attempt)
-        yield from deliver(Release(start.partition, start.offset, start.attempt, records), self.cursor)
+        release = Release(start.partition, start.offset, start.attempt, records)
+        yield from ((start.attempt[0], event) for event in deliver(release, self.cursor))
 
 
 def read(log: Log, ranges: Mapping[int, tuple[int, int]], starts: Iterable[Started]) -> list[Rows]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import threading
@@ -20,15 +21,15 @@ from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.brokers.reader import Reader
 from kafka_jupyter.client import asking
 from kafka_jupyter.client import retry as retrying
-from kafka_jupyter.errors import BrokerError, BrokerUnreachable, OffsetGone
+from kafka_jupyter.errors import BrokerError, BrokerUnreachable, OffsetGone, RecordError
 from kafka_jupyter.protocol import control, topics
 from kafka_jupyter.protocol.cursor import Cursor, tag_of
 from kafka_jupyter.runs import view
 from kafka_jupyter.runs.state import RunState
 from kafka_jupyter.server import replay
-from kafka_jupyter.server.cards import cards
+from kafka_jupyter.server.details import details
 from kafka_jupyter.server.events import Event
-from kafka_jupyter.server.hub import Hub, Subscriber
+from kafka_jupyter.server.hub import Hub, Subscriber, Wanted
 from kafka_jupyter.server.limits import Limits
 from kafka_jupyter.settings import Settings
 from kafka_jupyter.store import Store, open_store
@@ -73,7 +74,7 @@ class Session:
         try:
             tag = tag_of(Admin(cluster).info().cluster_id, settings.topic_prefix)
             follower.start(FOLLOW_TIMEOUT_S)
-            return cls(settings, log, follower, Hub(follower, loop, limits, tag), executor, limits)
+            return cls(settings, log, follower, Hub(follower, loop, executor, limits, tag), executor, limits)
         except BaseException:
             follower.close()
             log.close()
@@ -109,7 +110,7 @@ class Session:
     # --- answers
 
     def cards(self, states: list[RunState]) -> list[dict[str, Any]]:
-        return cards(self.follower, states)
+        return self.hub.cards(states)
 
     async def whole(self, run_id: str) -> bytes:
         """State, rows and cursor of a run that is known, as JSON; they belong together."""
@@ -125,6 +126,19 @@ class Session:
             (card,), history, here = self.cards([state]), follower.history(run_id), self.hub.here()
         rows = [view.row_json(attempt, row) for attempt, row in history.rows]
         return msgspec.json.encode({"run": card, "rows": rows, "cursor": str(here)})
+
+    async def details(self, run_id: str) -> dict[str, Any]:
+        """Of a run that is known. Raises BrokerError."""
+        return await self._in_thread(functools.partial(self._details, run_id))
+
+    def _details(self, run_id: str) -> dict[str, Any]:
+        state = self.follower.state(run_id)
+        assert state is not None
+        task = None
+        if state.task is not None:
+            with contextlib.suppress(OffsetGone, RecordError):  # nobody can read it any more
+                task = self.log.read_task(state.task, run_id)
+        return details(state, task, lambda part, name: self.store.read(part, name))
 
     async def append(self, record: control.Record) -> None:
         """Returns when the record is acked. Raises DeliveryUnknown, BrokerError."""
@@ -163,14 +177,18 @@ class Session:
 
     # --- streams
 
-    async def join(self, only: frozenset[str] | None, text: str) -> Joined:
-        """A stream from the cursor `text`, from now on if that is empty. Raises BrokerError if Kafka is needed and away."""
+    async def join(self, runs: frozenset[str] | None, lines: frozenset[str] | None, text: str) -> Joined:
+        """A stream of `runs`, with log lines of `lines`, from the cursor `text`; from now on if that is empty.
+
+        Raises BrokerError if Kafka is needed and away.
+        """
+        wanted = Wanted(runs, lines)
         cursor = await self._usable_cursor(text) if text else None
         if cursor is not None:
-            subscriber, missed = self.hub.join(only, cursor)
+            subscriber, missed = self.hub.join(wanted, cursor)
             assert missed is not None
             try:
-                events = missed.events_with(await self._older(missed))
+                events = missed.events_with(await self._older(missed), wanted.event)
                 self._start_pulse()
                 return Joined(self.hub, subscriber, events, reset=False)
             except OffsetGone:
@@ -178,7 +196,7 @@ class Session:
             except BaseException:
                 self.hub.leave(subscriber)
                 raise
-        subscriber, _ = self.hub.join(only, None)
+        subscriber, _ = self.hub.join(wanted, None)
         self._start_pulse()
         return Joined(self.hub, subscriber, iter(()), reset=bool(text))
 

@@ -36,7 +36,7 @@ def own_verbs(handler: type[APIHandler]) -> list[str]:
 def rules(jp_web_app: Any) -> list[tuple[str, str]]:
     """(verb, path) of all that the extension answers."""
     found = [(verb, path) for path, handler in our_rules(jp_web_app) for verb in own_verbs(handler)]
-    assert len(found) == 8, found
+    assert len(found) == 9, found
     return found
 
 
