@@ -22,6 +22,8 @@ CONFIG_LIMIT = 8 << 20  # bytes of a model's JSON that are read for this
 # Of a layer's arguments those that people choose; initializers and the like would drown them.
 _TOLD = ("units", "filters", "kernel_size", "strides", "pool_size", "rate", "activation", "input_dim", "output_dim", "num_heads",
          "key_dim", "return_sequences", "axis", "batch_shape", "padding", "use_bias")  # fmt: skip
+# Left out where they are as they nearly always are: what is false, and these.
+_USUAL = {"ema_momentum": 0.99, "reduction": "sum_over_batch_size", "axis": -1}
 _DULL = {"activation": ("linear",), "strides": ([1, 1], [1]), "padding": ("valid",), "use_bias": (True,), "return_sequences": (False,)}
 
 
@@ -81,7 +83,7 @@ def _object(name: str, node: Any) -> Iterator[tuple[str, Any]]:
         return
     yield name, node.get("class_name")
     for key, value in _mapping(node.get("config")).items():
-        if key != "name" and isinstance(value, (int, float, str)):
+        if key != "name" and isinstance(value, (int, float, str)) and value is not False and value != _USUAL.get(key):
             yield f"{name}.{key}", value
         elif isinstance(value, dict) and "class_name" in value:  # a schedule in place of a number
             yield from _object(f"{name}.{key}", value)

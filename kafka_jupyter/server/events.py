@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from kafka_jupyter.protocol.rows import LogLine, Row, RowBatch
+from kafka_jupyter.protocol.rows import BatchProgress, LogLine, Row, RowBatch
 
-LOG = b"event: log\n"  # how an event of log lines begins
+DETAIL = (b"event: progress\n", b"event: log\n")  # how the events begin that only who looks at this run wants
 HEARTBEAT = b": \n\n"
 RESET = b"event: reset\ndata: {}\n"
 BYE = b"event: bye\ndata: {}\n\n"
@@ -34,13 +34,8 @@ def body(kind: str, data: Any) -> bytes:
 
 
 def bodies(batch: RowBatch, rows: Iterable[Row]) -> tuple[bytes, ...]:
-    """The events of one record of `training_log`: `metrics`, then `log`."""
-    lines: list[Row] = []
-    metrics: list[Row] = []
+    """The events of one record of `training_log`: `metrics`, then `progress`, then `log`."""
+    kinds: dict[str, list[Row]] = {"metrics": [], "progress": [], "log": []}
     for row in rows:
-        (lines if isinstance(row, LogLine) else metrics).append(row)
-    return tuple(
-        body(kind, {"run_id": batch.run_id, "attempt": batch.n, "rows": chosen})
-        for kind, chosen in (("metrics", metrics), ("log", lines))
-        if chosen
-    )
+        kinds["log" if isinstance(row, LogLine) else "progress" if isinstance(row, BatchProgress) else "metrics"].append(row)
+    return tuple(body(kind, {"run_id": batch.run_id, "attempt": batch.n, "rows": chosen}) for kind, chosen in kinds.items() if chosen)

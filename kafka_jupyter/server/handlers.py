@@ -222,19 +222,19 @@ class HealthHandler(Handler):
 
 
 class EventsHandler(Handler):
-    """`runs=a,b`: only those; `lines=a`: log lines only of those. `Last-Event-ID`, or `cursor`, resumes."""
+    """`runs=a,b`: only those; `detail=a`: batches and log lines only of those. `Last-Event-ID`, or `cursor`, resumes."""
 
     _stream: Stream | None = None
 
     @guarded("read")
     async def get(self) -> None:
-        runs, lines = self.run_ids("runs"), self.run_ids("lines", least=0)
+        runs, detail = self.run_ids("runs"), self.run_ids("detail", least=0)
         cursor = self.request.headers.get("Last-Event-ID") or self.get_query_argument("cursor", "")
         try:
             session = await self.manager.session()
             if session.hub.streams >= self.manager.limits.streams:
                 raise BrokerError("Too many pages are open on this server.")
-            joined = await session.join(runs, lines, cursor)
+            joined = await session.join(runs, detail, cursor)
         except KafkaJupyterError as error:
             return self.refuse(error)
         try:

@@ -30,16 +30,16 @@ GONE_WORKERS = 1000  # workers that are remembered as gone, for streams that com
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """What a stream asks for: `runs`, and log lines of `lines`; None is all of them."""
+    """What a stream asks for: `runs`, batches and log lines of `detail`; None is all of them."""
 
     runs: frozenset[str] | None = None
-    lines: frozenset[str] | None = None
+    detail: frozenset[str] | None = None
 
     def run(self, run_id: str) -> bool:
         return self.runs is None or run_id in self.runs
 
     def event(self, run_id: str, event: events.Event) -> bool:
-        return self.lines is None or run_id in self.lines or not event.body.startswith(events.LOG)
+        return self.detail is None or run_id in self.detail or not event.body.startswith(events.DETAIL)
 
 
 class Subscriber:

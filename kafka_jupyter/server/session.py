@@ -177,12 +177,12 @@ class Session:
 
     # --- streams
 
-    async def join(self, runs: frozenset[str] | None, lines: frozenset[str] | None, text: str) -> Joined:
-        """A stream of `runs`, with log lines of `lines`, from the cursor `text`; from now on if that is empty.
+    async def join(self, runs: frozenset[str] | None, detail: frozenset[str] | None, text: str) -> Joined:
+        """A stream of `runs`, with batches and log lines of `detail`, from the cursor `text`; from now on if that is empty.
 
         Raises BrokerError if Kafka is needed and away.
         """
-        wanted = Wanted(runs, lines)
+        wanted = Wanted(runs, detail)
         cursor = await self._usable_cursor(text) if text else None
         if cursor is not None:
             subscriber, missed = self.hub.join(wanted, cursor)

@@ -1,7 +1,9 @@
 /** The card of a cell: one row a run, at most four pictures a second, a voice that speaks when a state changes. */
 import { add, say } from './dom';
-import { RunModel, type Verb } from './model';
+import { RunModel } from './model';
+import type { Verb } from './run';
 import { type IViewOptions, RunView } from './runview';
+import { getHub } from './stream';
 
 const FRAME = 250; // ms between two renders
 const TICK = 1000; // ms; ages and times left move without news
@@ -9,6 +11,10 @@ const TICK = 1000; // ms; ages and times left move without news
 export interface ICardOptions extends Partial<IViewOptions> {
   /** Who shows it: "renderer" or "widget". */
   source: string;
+  /** Follow what the runs write as well. */
+  lines?: boolean;
+  /** Called after each rendering. */
+  rendered?(): void;
 }
 
 export class RunCard {
@@ -51,7 +57,7 @@ export class RunCard {
     for (const runId of runIds) {
       if (!this._views.has(runId)) {
         this._views.forEach(view => view.model.run?.terminal && view.fold());
-        const model = new RunModel(runId);
+        const model = new RunModel(runId, getHub(), this._options.lines);
         this._views.set(runId, new RunView(this.node, model, this._options));
         model.follow(() => this.refresh());
       }
@@ -101,6 +107,7 @@ export class RunCard {
       view.render();
       this._speak(view.model);
     }
+    this._options.rendered?.();
   }
 
   private _speak(model: RunModel): void {
@@ -114,7 +121,7 @@ export class RunCard {
     }
   }
 
-  private readonly _options: IViewOptions;
+  private readonly _options: IViewOptions & ICardOptions;
   private _named: readonly string[] = [];
   private _retries = new Map<string, string>();
   private _views = new Map<string, RunView>();

@@ -14,6 +14,18 @@ export interface IChart {
 
 export type ChartFactory = (host: HTMLElement, color: Color) => IChart;
 
+/** Colours for several runs in one picture, and dashes, so that colour is not the only sign: light theme, dark theme, pattern. */
+export const HUES: readonly [string, string, number[]][] = [
+  ['#1565c0', '#64b5f6', []],
+  ['#b25600', '#ffb74d', [6, 3]],
+  ['#2e7d32', '#81c784', [2, 2]],
+  ['#8e24aa', '#ce93d8', [8, 3, 2, 3]],
+  ['#c62828', '#ef9a9a', [10, 4]],
+  ['#00695c', '#4db6ac', [4, 2, 1, 2]],
+  ['#5d4037', '#bcaaa4', [1, 3]],
+  ['#455a64', '#b0bec5', [12, 3, 3, 3]]
+];
+
 const SVG = 'http://www.w3.org/2000/svg';
 const LEFT = 38; // px for the labels of the y axis
 const RIGHT = 8;

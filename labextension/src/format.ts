@@ -55,6 +55,17 @@ export function count(n: number, noun: string): string {
   return `${n} ${noun}${n === 1 ? '' : 's'}`;
 }
 
+/* eslint-disable no-control-regex -- control characters are what is looked for */
+const ANSI = /\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)/g;
+const CONTROL = /[\0-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g;
+/* eslint-enable no-control-regex */
+
+/** Somebody else's text as it may be shown: without what steers terminals or turns the writing direction of what stands beside it. */
+export function plain(text: string, limit: number): string {
+  const cut = text.length > limit ? `${text.slice(0, limit)}…` : text;
+  return cut.replace(ANSI, '').replace(CONTROL, '');
+}
+
 export type Tone = 'brand' | 'idle' | 'warn' | 'ok' | 'err';
 
 const TONES: Record<string, Tone> = {

@@ -4,12 +4,15 @@ import { URLExt } from '@jupyterlab/coreutils';
 import { IRenderMimeRegistry } from '@jupyterlab/rendermime';
 import type { IRenderMime } from '@jupyterlab/rendermime-interfaces';
 import { ServerConnection } from '@jupyterlab/services';
+import { ITranslator } from '@jupyterlab/translation';
 import { Widget } from '@lumino/widgets';
 
 import { RunCard } from './card';
+import { panel } from './panel/plugin';
 import { isObject } from './rows';
 import { getHub } from './stream';
 import { uplotChart } from './uplotchart';
+import { useWords } from './words';
 
 export const MIME = 'application/vnd.kafka-jupyter.run+json';
 
@@ -52,7 +55,9 @@ const stream: JupyterFrontEndPlugin<void> = {
   id: 'kafka-jupyter:stream',
   description: 'Connects the page-wide stream of runs to the server settings of this application.',
   autoStart: true,
-  activate: (app: JupyterFrontEnd) => {
+  requires: [ITranslator],
+  activate: (app: JupyterFrontEnd, translator: ITranslator) => {
+    useWords(translator.load('kafka_jupyter'));
     const settings = app.serviceManager.serverSettings;
     const hub = getHub();
     hub.chart = uplotChart;
@@ -74,4 +79,4 @@ const renderer: JupyterFrontEndPlugin<void> = {
   }
 };
 
-export default [stream, renderer];
+export default [stream, renderer, panel];

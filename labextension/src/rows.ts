@@ -1,5 +1,7 @@
 /** Rows of the training log, as they arrive, and the history that they make (rule 10 of the fold). Everything read here is untrusted. */
 
+import { plain } from './format';
+
 export type Metrics = Record<string, number | null>;
 
 /** `epoch` is 0-based; `step` counts batches done in it. */
@@ -13,7 +15,10 @@ export interface IRow {
   metrics: Metrics;
   seconds: number;
   at_ms: number;
+  text: string; // of a line that the training has written
 }
+
+const LINE = 4096; // characters; the worker cuts there too
 
 /** Attempt `n` resumed at (epoch, step). */
 export interface IStart {
@@ -21,6 +26,9 @@ export interface IStart {
   epoch: number;
   step: number;
 }
+
+const METRICS = 200; // of an epoch
+const NAME = 200; // characters of a metric's
 
 export type Json = Record<string, unknown>;
 
@@ -33,8 +41,9 @@ export function numberOf(value: unknown, fallback = 0): number {
 }
 
 export function metricsOf(value: unknown): Metrics {
-  const pairs = isObject(value) ? Object.entries(value) : [];
-  return Object.fromEntries(pairs.filter(([, v]) => v === null || typeof v === 'number')) as Metrics;
+  const pairs = isObject(value) ? Object.entries(value).slice(0, METRICS) : [];
+  const numbers = pairs.filter((pair): pair is [string, number | null] => pair[1] === null || typeof pair[1] === 'number');
+  return Object.fromEntries(numbers.map(([name, v]) => [plain(name, NAME), v]));
 }
 
 /** Absent fields have their defaults: the wire leaves defaults out. */
@@ -51,7 +60,8 @@ export function rowOf(value: unknown, attempt?: number): IRow | null {
     steps: numberOf(value.steps) || null,
     metrics: metricsOf(value.metrics),
     seconds: numberOf(value.seconds),
-    at_ms: numberOf(value.at_ms)
+    at_ms: numberOf(value.at_ms),
+    text: typeof value.text === 'string' ? plain(value.text, LINE) : ''
   };
 }
 
@@ -102,6 +112,54 @@ export class History {
   private _starts: readonly IStart[] = [];
   private _epochs: IRow[] | null = null;
   private _batch: IRow | null = null;
+}
+
+/** The last lines that a run has written, whatever the order in which they arrive. */
+export class Lines {
+  constructor(private readonly _limit = 2000) {}
+
+  /** Older lines than these have been dropped. */
+  get cut(): boolean {
+    return this._cut;
+  }
+
+  get all(): readonly IRow[] {
+    return (this._sorted ??= this._sort().filter(row => stands(row, this._starts)));
+  }
+
+  add(rows: readonly IRow[]): void {
+    for (const row of rows) {
+      if (row.type === 'line') {
+        this._rows.set(`${row.attempt}:${row.seq}`, row);
+        this._sorted = null;
+      }
+    }
+    if (this._rows.size > 2 * this._limit) {
+      const kept = this._sort().slice(-this._limit);
+      this._rows = new Map(kept.map(row => [`${row.attempt}:${row.seq}`, row]));
+      this._cut = true;
+    }
+  }
+
+  restart(starts: readonly IStart[]): void {
+    this._starts = starts;
+    this._sorted = null;
+  }
+
+  clear(): void {
+    this._rows.clear();
+    this._sorted = null;
+    this._cut = false;
+  }
+
+  private _sort(): IRow[] {
+    return [...this._rows.values()].sort((a, b) => a.attempt - b.attempt || a.seq - b.seq);
+  }
+
+  private _rows = new Map<string, IRow>();
+  private _starts: readonly IStart[] = [];
+  private _sorted: readonly IRow[] | null = null;
+  private _cut = false;
 }
 
 function isLater(row: IRow, than: IRow | null): boolean {

@@ -2,7 +2,8 @@
 import { type IChart, svgChart } from './chart';
 import { add, button, copy, say, sayAll, show } from './dom';
 import { metric, tone } from './format';
-import { type RunModel, type Verb, shortId } from './model';
+import type { RunModel } from './model';
+import { type Verb, shortId } from './run';
 import { type ICurves, type IMetricLine, curves, footnotes, headline, metricLines, note, progress, spoken, verbsOf, when } from './summary';
 import { getHub } from './stream';
 

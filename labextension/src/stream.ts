@@ -43,6 +43,12 @@ interface IEntry {
   listener: IListener;
 }
 
+/** What a connection brings: `runs`, batches and log lines of `detail`; null is all of them. */
+interface IWanted {
+  runs: ReadonlySet<string> | null;
+  detail: ReadonlySet<string> | null;
+}
+
 export class StreamHub {
   connection: Connection = 'idle';
   /** Set by the plugin, which brings the large chart; the widget alone draws a small one. */
@@ -58,7 +64,7 @@ export class StreamHub {
     }
   }
 
-  /** Follow one run, or everything when runId is null. Returns the function that ends it. */
+  /** Follow one run, or the states and epochs of all when runId is null. Returns the function that ends it. */
   subscribe(runId: string | null, listener: IListener): () => void {
     const entry = { runId, listener };
     this._entries.add(entry);
@@ -155,8 +161,7 @@ export class StreamHub {
       headers['Last-Event-ID'] = this._lastId;
     }
     this._named = this._wanted();
-    const query = this._named ? `?runs=${[...this._named].map(encodeURIComponent).join(',')}` : '';
-    const response = await this.request(`events${query}`, { headers, signal });
+    const response = await this.request(`events${queryOf(this._named)}`, { headers, signal });
     if (response.status === 404 || response.status === 403) {
       return null;
     }
@@ -198,24 +203,15 @@ export class StreamHub {
     }
   }
 
-  /** null: all of them. */
-  private _wanted(): Set<string> | null {
-    const ids = new Set<string>();
-    for (const { runId } of this._entries) {
-      if (runId === null) {
-        return null;
-      }
-      if (RUN_ID.test(runId)) {
-        ids.add(runId);
-      }
-    }
-    return ids.size > NAMED ? null : ids;
+  private _wanted(): IWanted {
+    const ids = named([...this._entries]);
+    return { runs: [...this._entries].some(entry => entry.runId === null) ? null : ids, detail: ids };
   }
 
   /** Does the connection bring what everybody here wants? */
   private _covers(): boolean {
     const wanted = this._wanted();
-    return this._named === null || (wanted !== null && [...wanted].every(id => this._named!.has(id)));
+    return covers(this._named.runs, wanted.runs) && covers(this._named.detail, wanted.detail);
   }
 
   private _dispatch(kind: string, text: string): void {
@@ -271,7 +267,7 @@ export class StreamHub {
   private _running: Promise<void> | null = null;
   private _abort: AbortController | null = null;
   private _skipDelay: (() => void) | null = null;
-  private _named: Set<string> | null = null;
+  private _named: IWanted = { runs: null, detail: null };
   private _widening = false;
   private _settling: ReturnType<typeof setTimeout> | undefined;
   private _lastId = '';
@@ -281,6 +277,21 @@ export class StreamHub {
 export function getHub(): StreamHub {
   const page = globalThis as unknown as Record<symbol, StreamHub | undefined>;
   return (page[HUB_KEY] ??= new StreamHub());
+}
+
+/** Their runs; null (all) where they are too many for a URL. */
+function named(entries: readonly IEntry[]): ReadonlySet<string> | null {
+  const ids = new Set(entries.map(entry => entry.runId ?? '').filter(id => RUN_ID.test(id)));
+  return ids.size > NAMED ? null : ids;
+}
+
+function covers(has: ReadonlySet<string> | null, wanted: ReadonlySet<string> | null): boolean {
+  return has === null || (wanted !== null && [...wanted].every(id => has.has(id)));
+}
+
+function queryOf(wanted: IWanted): string {
+  const [name, ids] = wanted.runs ? ['runs', wanted.runs] : ['detail', wanted.detail]; // of named runs it brings all
+  return ids ? `?${name}=${[...ids].map(encodeURIComponent).join(',')}` : '';
 }
 
 function isHidden(): boolean {

@@ -1,6 +1,6 @@
 /** What a card says about a run: pure functions of state, history and time. */
 import { ago, count, duration, goal, metric, ordinal, pace } from './format';
-import { type IApplied, type IPlace, type IRun, type Verb, shortId } from './model';
+import { type IApplied, type IPlace, type IRun, type Verb, shortId } from './run';
 import type { History, IRow } from './rows';
 
 export interface IMetricLine {
@@ -228,12 +228,14 @@ export interface ICurve {
   name: string;
   values: (number | null | undefined)[]; // null: no number, the line has a gap; undefined: not measured there, it goes on (validation_freq)
   dashed: boolean;
+  hue?: number; // where several runs share a picture: which colour and dash of HUES
 }
 
 export interface ICurves {
   title: string;
   x: number[];
   curves: ICurve[];
+  height?: number; // px
 }
 
 const POINTS = 1000; // of a curve: more cannot be told apart, and all are drawn again with every epoch

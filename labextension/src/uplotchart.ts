@@ -1,7 +1,8 @@
 /** The large chart: uPlot. Only the plugin imports it. */
 import uPlot from 'uplot';
 
-import { type ChartFactory, HEIGHT, tickLabel } from './chart';
+import { type ChartFactory, HEIGHT, HUES, tickLabel } from './chart';
+import type { ICurve } from './summary';
 
 export const uplotChart: ChartFactory = (host, color) => {
   // functions, not values: uPlot asks again at every redraw, so a change of the theme needs no new chart
@@ -9,6 +10,14 @@ export const uplotChart: ChartFactory = (host, color) => {
   const grid = () => color('--kj-line', '#e0e0e0');
   const solid = () => color('--kj-brand', '#1976d2');
   const dashed = () => color('--kj-warn', '#b26a00');
+  const stroke = (curve: ICurve) => {
+    if (curve.hue === undefined) {
+      return curve.dashed ? dashed : solid;
+    }
+    const [light, dark] = HUES[curve.hue % HUES.length];
+    return () => (document.body.dataset.jpThemeLight === 'false' ? dark : light);
+  };
+  const dash = (curve: ICurve) => (curve.hue === undefined ? (curve.dashed ? [4, 3] : []) : HUES[curve.hue % HUES.length][2]);
   const axis: uPlot.Axis = {
     stroke: faint,
     font: '10px system-ui, sans-serif',
@@ -20,12 +29,12 @@ export const uplotChart: ChartFactory = (host, color) => {
   let shown = '';
 
   return {
-    draw: ({ title, x, curves }, width) => {
+    draw: ({ title, x, curves, height = HEIGHT }, width) => {
       const data: uPlot.AlignedData = [x, ...curves.map(c => c.values)];
       const now = [title, ...curves.map(c => c.name)].join('\n');
       if (plot && now === shown) {
         if (plot.width !== width) {
-          plot.setSize({ width, height: HEIGHT });
+          plot.setSize({ width, height });
         }
         plot.setData(data);
         return;
@@ -36,7 +45,7 @@ export const uplotChart: ChartFactory = (host, color) => {
       plot = new uPlot(
         {
           width,
-          height: HEIGHT,
+          height,
           padding: [6, 8, 0, 0],
           legend: { show: false },
           cursor: { show: false },
@@ -51,8 +60,8 @@ export const uplotChart: ChartFactory = (host, color) => {
               label: c.name,
               width: 1.6,
               points,
-              stroke: c.dashed ? dashed : solid,
-              ...(c.dashed ? { dash: [4, 3] } : {})
+              stroke: stroke(c),
+              dash: dash(c)
             }))
           ]
         },

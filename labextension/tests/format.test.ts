@@ -3,7 +3,7 @@ import { test } from 'node:test';
 
 import cases from './cases.json';
 import { ago, duration, goal, metric, ordinal, pace, tone } from '../src/format';
-import { runOf } from '../src/model';
+import { runOf } from '../src/run';
 import { rowOf } from '../src/rows';
 import { headline, metricLines, since, steer } from '../src/summary';
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { range, ticks } from '../src/chart';
-import { type IRun, runOf, shortId } from '../src/model';
+import { type IRun, runOf, shortId } from '../src/run';
 import { History, type IRow, rowOf } from '../src/rows';
 import { curves, footnotes, note, progress, spoken, timeLeft, verbsOf, when } from '../src/summary';
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from kafka_jupyter.brokers.log import Log
-from kafka_jupyter.protocol.rows import EpochEnded
+from kafka_jupyter.protocol.rows import BatchProgress, EpochEnded, LogLine
 from kafka_jupyter.server.manager import Manager
 from tests.server.raw import Server, Stream, eventually
 from tests.support.playing import Player, task
@@ -89,30 +89,31 @@ async def test_tallies_of_runs_that_ended_before_the_server_came_are_read_and_to
     await stream.close()
 
 
-async def test_a_stream_brings_log_lines_only_of_the_runs_that_it_names(server: Server, log: Log) -> None:
+async def test_a_stream_brings_batches_and_log_lines_only_of_the_runs_that_it_names(server: Server, log: Log) -> None:
     loud, quiet = Player.new(log), Player.new(log)
     for player in (loud, quiet):
         player.submit()
         player.claim()
         player.start()
-    stream = await server.stream(f"?lines={loud.run_id}")
-    silent = await server.stream("?lines=")
+    stream = await server.stream(f"?detail={loud.run_id}")
+    silent = await server.stream("?detail=")
     for each in (stream, silent):
         await each.until(lambda seen: seen and seen[-1].id, "it had begun")
 
     def tell() -> None:
         for player in (quiet, loud):
-            player.line("hello")
+            player.rows(BatchProgress(player.next_seq(), 0, 3, 10), LogLine(player.next_seq(), 0, 3, "hello"))
             player.epoch(0)
 
     await asyncio.get_running_loop().run_in_executor(None, tell)
     await _both(stream)
     await _both(silent)
-    assert {data["run_id"] for data in stream.of("log")} == {loud.run_id}
-    assert silent.of("log") == []
-    again = await server.stream("?lines=", first_id(stream))
+    for kind in ("log", "progress"):
+        assert {data["run_id"] for data in stream.of(kind)} == {loud.run_id}
+        assert silent.of(kind) == []
+    again = await server.stream("?detail=", first_id(stream))
     await _both(again)
-    assert again.of("log") == []
+    assert again.of("log") == again.of("progress") == []
     for each in (stream, silent, again):
         await each.close()
 
@@ -125,8 +126,8 @@ async def _both(stream: Stream) -> None:
     await stream.until(lambda _: len(stream.of("metrics")) == 2, "both runs had ended an epoch")
 
 
-async def test_lines_must_be_run_ids(server: Server, log: Log) -> None:
-    assert (await server.get("events?lines=..%2Fx")).status == 400
+async def test_detail_must_be_run_ids(server: Server, log: Log) -> None:
+    assert (await server.get("events?detail=..%2Fx")).status == 400
 
 
 async def test_details_tell_what_was_trained_its_attempts_and_artifacts(server: Server, log: Log) -> None:

@@ -30,7 +30,7 @@ class Told:
 
     def take(self, events: Iterable[Event]) -> None:
         for event in events:
-            if event.kind in ("metrics", "log"):
+            if event.kind in ("metrics", "progress", "log"):
                 for row in event.data["rows"]:
                     name = (event.data["run_id"], event.data["attempt"], row["seq"])
                     self.times[name] += 1
