@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,9 +18,16 @@ from kafka_jupyter.runs.state import RunState
 SOURCE_LIMIT = 100_000  # characters of a cell
 
 
-def details(state: RunState, task: Task | None, read: Callable[[Part, str], bytes]) -> dict[str, Any]:
-    """`task` is None where it has left the log. `read(part, name)` brings the model's JSON, raising KafkaJupyterError."""
-    shown: dict[str, Any] = {"run_id": state.run_id, "attempts": list(_attempts(state)), "artifacts": list(_artifacts(state, task))}
+def details(state: RunState, task: Task | None, read: Callable[[Part, str], bytes], root: str = "") -> dict[str, Any]:
+    """`root`: the server's folder. `task` is None where it has left the log. `read(part, name)` brings the model's JSON; it raises
+    KafkaJupyterError."""
+    notebook = state.submitted.notebook if state.submitted is not None else ""
+    shown: dict[str, Any] = {
+        "run_id": state.run_id,
+        "path": path_within(root, notebook),
+        "attempts": list(_attempts(state)),
+        "artifacts": list(_artifacts(state, task)),
+    }
     if task is None:
         return shown | {"parameters": {}, "source": "", "versions": {}, "task": False}
     config = b""
@@ -26,6 +35,20 @@ def details(state: RunState, task: Task | None, read: Callable[[Part, str], byte
         with contextlib.suppress(KafkaJupyterError):  # the table goes without the model
             config = read(task.model.config, "the model")
     return shown | {"parameters": parameters(task, config), "source": task.source[:SOURCE_LIMIT], "versions": task.versions, "task": True}
+
+
+def path_within(root: str, notebook: str) -> str:
+    """The path of the notebook as the server's contents have it (slashes, relative to `root`); empty if it lies elsewhere.
+
+    A kernel knows its notebook by its place in the file system, a page by its place below the server's folder.
+    """
+    if not root or not notebook or "\0" in notebook:
+        return ""
+    folder = os.path.abspath(os.path.expanduser(root))
+    place = os.path.normpath(os.path.join(folder, notebook))
+    if os.path.commonpath([folder, place]) != folder or place == folder:
+        return ""
+    return pathlib.PurePath(os.path.relpath(place, folder)).as_posix()
 
 
 def _attempts(state: RunState) -> Iterator[dict[str, Any]]:

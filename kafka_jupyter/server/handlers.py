@@ -169,7 +169,7 @@ class RunHandler(Handler):
 class DetailsHandler(Handler):
     @guarded("read")
     async def get(self, run_id: str) -> None:
-        await self.answer(self.manager.details(_checked(run_id)))
+        await self.answer(self.manager.details(_checked(run_id), str(self.settings.get("server_root_dir", ""))))
 
 
 class RequestHandler(Handler):

@@ -82,11 +82,11 @@ class Manager:
         self._state(session, run_id)
         return await session.whole(run_id)
 
-    async def details(self, run_id: str) -> dict[str, Any]:
-        """What it trains, its attempts and artifacts. Raises RunNotFound."""
+    async def details(self, run_id: str, root: str) -> dict[str, Any]:
+        """What it trains, its attempts and artifacts, and where its notebook is below `root`. Raises RunNotFound."""
         session = await self.session()
         self._state(session, run_id)
-        return await session.details(run_id)
+        return await session.details(run_id, root)
 
     async def request(self, kind: str, run_id: str, request_id: str, by: str, reason: str, force: bool = False) -> dict[str, Any]:
         """Appends what a person asks for; that it is in the log says nothing yet about the run.

@@ -127,18 +127,18 @@ class Session:
         rows = [view.row_json(attempt, row) for attempt, row in history.rows]
         return msgspec.json.encode({"run": card, "rows": rows, "cursor": str(here)})
 
-    async def details(self, run_id: str) -> dict[str, Any]:
+    async def details(self, run_id: str, root: str) -> dict[str, Any]:
         """Of a run that is known. Raises BrokerError."""
-        return await self._in_thread(functools.partial(self._details, run_id))
+        return await self._in_thread(functools.partial(self._details, run_id, root))
 
-    def _details(self, run_id: str) -> dict[str, Any]:
+    def _details(self, run_id: str, root: str) -> dict[str, Any]:
         state = self.follower.state(run_id)
         assert state is not None
         task = None
         if state.task is not None:
             with contextlib.suppress(OffsetGone, RecordError):  # nobody can read it any more
                 task = self.log.read_task(state.task, run_id)
-        return details(state, task, lambda part, name: self.store.read(part, name))
+        return details(state, task, lambda part, name: self.store.read(part, name), root)
 
     async def append(self, record: control.Record) -> None:
         """Returns when the record is acked. Raises DeliveryUnknown, BrokerError."""

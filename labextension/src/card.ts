@@ -1,9 +1,11 @@
 /** The card of a cell: one row a run, at most four pictures a second, a voice that speaks when a state changes. */
 import { add, say } from './dom';
+import { stateName } from './format';
 import { RunModel } from './model';
 import type { Verb } from './run';
 import { type IViewOptions, RunView } from './runview';
 import { getHub } from './stream';
+import { trans } from './words';
 
 const FRAME = 250; // ms between two renders
 const TICK = 1000; // ms; ages and times left move without news
@@ -28,7 +30,7 @@ export class RunCard {
       retried: (model: RunModel, runId: string) => this._follow(model.runId, runId),
       blocked: () => '',
       saved: '',
-      offline: 'This is what the notebook holds.',
+      offline: trans.__('This is what the notebook holds.'),
       ...options
     };
     this._voice = add('div', 'kj-voice', this.node);
@@ -116,7 +118,7 @@ export class RunCard {
     if (state && state !== before) {
       this._spoken.set(model.runId, state);
       if (before) {
-        say(this._voice, `Run ${model.run?.name} ${model.run?.short} now: ${state.toLowerCase()}`);
+        say(this._voice, trans.__('Run %1 now: %2', `${model.run?.name} ${model.run?.short}`, stateName(state).toLowerCase()));
       }
     }
   }

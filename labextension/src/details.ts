@@ -30,6 +30,8 @@ export interface IDetails {
   versions: string;
   attempts: IAttempt[];
   artifacts: IArtifact[];
+  /** Its notebook, below the server's folder; empty if it lies elsewhere. */
+  path: string;
   /** Is the task still in the log? */
   task: boolean;
 }
@@ -74,6 +76,7 @@ export function detailsOf(body: unknown): IDetails | null {
       sha256: text(each.sha256),
       where: text(each.where)
     })),
+    path: typeof body.path === 'string' ? body.path : '',
     task: body.task !== false
   };
 }

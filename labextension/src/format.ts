@@ -1,5 +1,7 @@
 /** Words and numbers as a person reads them. `kafka_jupyter/notebook/figures.py` is the same in Python: tests/cases.json holds both. */
 
+import { trans } from './words';
+
 /** A metric: four decimals where they mean something. `null` is how NaN and infinity travel. */
 export function metric(value: number | null | undefined): string {
   if (value === undefined) {
@@ -21,7 +23,7 @@ export function duration(ms: number): string {
   const hours = Math.floor(all / 3600);
   const two = (n: number) => String(n).padStart(2, '0');
   if (hours >= 24) {
-    return `${Math.floor(hours / 24)} d ${hours % 24} h`;
+    return trans.__('%1 d %2 h', Math.floor(hours / 24), hours % 24);
   }
   const minutes = Math.floor(all / 60) % 60;
   const seconds = two(all % 60);
@@ -31,28 +33,25 @@ export function duration(ms: number): string {
 /** The age of a heartbeat: "1 s ago", "2:05 ago". */
 export function ago(ms: number): string {
   const seconds = Math.max(0, Math.round(ms / 1000));
-  return seconds < 60 ? `${seconds} s ago` : `${duration(ms)} ago`;
+  return seconds < 60 ? trans.__('%1 s ago', seconds) : trans.__('%1 ago', duration(ms));
 }
 
 /** Seconds of one epoch: "12 ms", "0.84 s", "3.2 s", "12 s", "1:05". */
 export function pace(seconds: number): string {
   if (seconds < 0.1) {
-    return `${Math.max(1, Math.round(seconds * 1000))} ms`;
+    return trans.__('%1 ms', Math.max(1, Math.round(seconds * 1000)));
   }
   if (seconds < 60) {
-    return `${seconds.toFixed(seconds < 1 ? 2 : seconds < 10 ? 1 : 0)} s`;
+    return trans.__('%1 s', seconds.toFixed(seconds < 1 ? 2 : seconds < 10 ? 1 : 0));
   }
   return duration(seconds * 1000);
 }
 
+/** 1 → "1st", 12 → "12th". Other languages have one form, or say it in their own way. */
 export function ordinal(n: number): string {
-  const tens = n % 100;
-  const ending = tens > 10 && tens < 14 ? 'th' : ['th', 'st', 'nd', 'rd'][n % 10] ?? 'th';
-  return `${n}${ending}`;
-}
-
-export function count(n: number, noun: string): string {
-  return `${n} ${noun}${n === 1 ? '' : 's'}`;
+  const ending = n % 100 > 10 && n % 100 < 14 ? 0 : n % 10;
+  const forms: Record<number, string> = { 1: trans.__('%1st', n), 2: trans.__('%1nd', n), 3: trans.__('%1rd', n) };
+  return forms[ending] ?? trans.__('%1th', n);
 }
 
 /* eslint-disable no-control-regex -- control characters are what is looked for */
@@ -67,6 +66,26 @@ export function plain(text: string, limit: number): string {
 }
 
 export type Tone = 'brand' | 'idle' | 'warn' | 'ok' | 'err';
+
+/** The state as a word of the page's language. */
+export function stateName(state: string): string {
+  const names: Record<string, string> = {
+    QUEUED: trans.__('QUEUED'),
+    CLAIMED: trans.__('CLAIMED'),
+    RUNNING: trans.__('RUNNING'),
+    PAUSING: trans.__('PAUSING'),
+    PAUSED: trans.__('PAUSED'),
+    STOPPING: trans.__('STOPPING'),
+    CANCELLING: trans.__('CANCELLING'),
+    LOST: trans.__('LOST'),
+    RETRYING: trans.__('RETRYING'),
+    SUCCEEDED: trans.__('SUCCEEDED'),
+    FAILED: trans.__('FAILED'),
+    CANCELLED: trans.__('CANCELLED'),
+    DEAD: trans.__('DEAD')
+  };
+  return Object.hasOwn(names, state) ? names[state] : state;
+}
 
 const TONES: Record<string, Tone> = {
   CLAIMED: 'brand',
@@ -84,7 +103,7 @@ const TONES: Record<string, Tone> = {
 
 /** The colour family of a state; its word is the state itself. */
 export function tone(state: string): Tone {
-  return TONES[state] ?? 'idle';
+  return Object.hasOwn(TONES, state) ? TONES[state] : 'idle';
 }
 
 const GROWS = /acc|auc|precision|recall|f1|fbeta|iou|r2|cosine_similarity|true_positives|true_negatives|sensitivity|specificity/;

@@ -80,6 +80,7 @@ const NAME = 200;
 const SENTENCE = 4_000;
 const TRACEBACK = 20_000;
 const LIST = 500; // of starts, files, labels
+const STATE = /^[A-Z]{1,20}$/;
 
 const text = (value: unknown, limit = NAME): string => (typeof value === 'string' ? plain(value, limit) : '');
 
@@ -89,7 +90,7 @@ export function shortId(runId: string): string {
 }
 
 export function runOf(value: unknown): IRun | null {
-  if (!isObject(value) || typeof value.run_id !== 'string' || typeof value.state !== 'string') {
+  if (!isObject(value) || typeof value.run_id !== 'string' || typeof value.state !== 'string' || !STATE.test(value.state)) {
     return null;
   }
   const starts = Array.isArray(value.starts) ? value.starts.filter(isObject).slice(-LIST) : [];

@@ -1,11 +1,11 @@
 /** One run inside a card: builds its elements once, then only writes what changed. */
-import { type IChart, svgChart } from './chart';
 import { add, button, copy, say, sayAll, show } from './dom';
-import { metric, tone } from './format';
+import { MetricTable, Picture } from './figures';
+import { metric, stateName, tone } from './format';
 import type { RunModel } from './model';
 import { type Verb, shortId } from './run';
-import { type ICurves, type IMetricLine, curves, footnotes, headline, metricLines, note, progress, spoken, verbsOf, when } from './summary';
-import { getHub } from './stream';
+import { type IMetricLine, curves, footnotes, headline, metricLines, note, progress, spoken, verbsOf, when } from './summary';
+import { trans } from './words';
 
 export interface IViewOptions {
   /** Sends a wish; raises with the reason if it cannot. Of a retry it gives the id of the new run, where that is known. */
@@ -20,15 +20,35 @@ export interface IViewOptions {
   offline: string;
 }
 
-const VERBS: Record<Verb, { label: string; busy: string; title: string }> = {
-  stop: { label: 'Stop', busy: 'Stopping…', title: 'End after this batch and keep the weights so far' },
-  pause: { label: 'Pause', busy: 'Pausing…', title: 'Write a checkpoint, free the worker, and rest until it is resumed' },
-  resume: { label: 'Resume', busy: 'Resuming…', title: 'Let any worker go on with it' },
-  cancel: { label: 'Cancel', busy: 'Cancelling…', title: 'End at once; your weights stay as before' },
-  retry: { label: 'Retry', busy: 'Retrying…', title: 'Submit it again, as a new run from its last checkpoint' }
-};
+/** A button: its label, what it says while the wish is under way, and what it does. */
+interface IButton {
+  label: string;
+  busy: string;
+  title: string;
+}
 
-const ORDER = Object.keys(VERBS) as Verb[];
+/** In the order of the buttons. */
+function buttons(): Record<Verb, IButton> {
+  return {
+    stop: {
+      label: trans.__('Stop'),
+      busy: trans.__('Stopping…'),
+      title: trans.__('End after this batch and keep the weights so far')
+    },
+    pause: {
+      label: trans.__('Pause'),
+      busy: trans.__('Pausing…'),
+      title: trans.__('Write a checkpoint, free the worker, and rest until it is resumed')
+    },
+    resume: { label: trans.__('Resume'), busy: trans.__('Resuming…'), title: trans.__('Let any worker go on with it') },
+    cancel: { label: trans.__('Cancel'), busy: trans.__('Cancelling…'), title: trans.__('End at once; your weights stay as before') },
+    retry: {
+      label: trans.__('Retry'),
+      busy: trans.__('Retrying…'),
+      title: trans.__('Submit it again, as a new run from its last checkpoint')
+    }
+  };
+}
 
 let counter = 0;
 
@@ -50,11 +70,11 @@ export class RunView {
     this._short = add('span', 'kj-id', head);
     add('span', 'kj-grow', head);
     this._when = add('span', 'kj-when', head);
-    const buttons = add('span', 'kj-buttons', head);
-    for (const verb of ORDER) {
-      this._buttons[verb] = button('kj-button', buttons, VERBS[verb].label, () => void this._ask(verb));
+    const row = add('span', 'kj-buttons', head);
+    for (const verb of Object.keys(this._verbs) as Verb[]) {
+      this._buttons[verb] = button('kj-button', row, this._verbs[verb].label, () => void this._ask(verb));
     }
-    this._more = button('kj-button kj-mod-quiet', buttons, 'Details', () => this._toggle());
+    this._more = button('kj-button kj-mod-quiet', row, trans.__('Details'), () => this._toggle());
     this._bar = add('div', 'kj-bar', root);
     this._bar.setAttribute('role', 'progressbar');
     this._bar.setAttribute('aria-labelledby', `${id}-name`);
@@ -75,13 +95,13 @@ export class RunView {
     this._traceback.id = `${id}-traceback`;
     this._traceback.tabIndex = 0; // a long one must be scrollable by keyboard
     const foot = add('div', 'kj-foot', root);
-    this._unfold = button('kj-link', foot, 'Show the whole traceback', () => this._toggleTraceback());
+    this._unfold = button('kj-link', foot, trans.__('Show the whole traceback'), () => this._toggleTraceback());
     this._unfold.setAttribute('aria-controls', this._traceback.id);
     this._link = add('span', 'kj-reconnecting', foot);
     this._notes = add('span', 'kj-footnotes', foot);
     add('span', 'kj-grow', foot);
     this._attach = button('kj-link', foot, '', () => void this._copy());
-    this._attach.title = 'Copy: shows this card and returns the run in any notebook';
+    this._attach.title = trans.__('Copy: shows this card and returns the run in any notebook');
   }
 
   render(): void {
@@ -92,7 +112,7 @@ export class RunView {
     this.node.dataset.state = run?.state ?? '';
     this.node.dataset.connection = model.connection;
     this.node.dataset.tone = run ? tone(run.state) : 'idle';
-    say(this._chip, run?.state ?? (unreachable ? 'UNKNOWN' : 'LOADING'));
+    say(this._chip, run ? stateName(run.state) : unreachable ? trans.__('UNKNOWN') : trans.__('LOADING'));
     say(this._name, run?.name ?? model.runId);
     say(this._short, run?.short ?? '');
     say(this._when, run ? when(run, model.history, now) : '');
@@ -108,7 +128,7 @@ export class RunView {
     this._renderError();
     show(this._more, !!run?.terminal && lines.length > 0);
     this._more.setAttribute('aria-expanded', String(open));
-    say(this._more, open ? 'Less' : 'Details');
+    say(this._more, open ? trans.__('Less') : trans.__('Details'));
     this._renderResult(!open && run?.state === 'SUCCEEDED' ? headline(lines) : []);
     if (!this._body.hidden) {
       this._table.render(lines, model.history.epochs.length ? model.history.epochs[model.history.epochs.length - 1].epoch + 1 : 0);
@@ -133,13 +153,12 @@ export class RunView {
   private _renderButtons(): void {
     const verbs = this.model.run && !this._retried ? verbsOf(this.model.run) : [];
     const blocked = this._options.blocked();
-    for (const verb of ORDER) {
-      const element = this._buttons[verb];
+    for (const [verb, element] of Object.entries(this._buttons) as [Verb, HTMLButtonElement][]) {
       const busy = this._asked === verb && this._askedIn === this.model.run?.state;
       show(element, verbs.includes(verb));
       element.disabled = !!blocked || busy;
-      element.title = blocked || VERBS[verb].title;
-      say(element, busy ? VERBS[verb].busy : VERBS[verb].label);
+      element.title = blocked || this._verbs[verb].title;
+      say(element, busy ? this._verbs[verb].busy : this._verbs[verb].label);
     }
   }
 
@@ -165,9 +184,9 @@ export class RunView {
     const { model } = this;
     const { run } = model;
     const offline = unreachable ? this._options.offline : '';
-    const nobody = run ? '' : unreachable ? `Run ${model.runId} is not known here. ${offline}`.trim() : '';
-    const newer = run?.read_only ? 'It was written by a newer kafka_jupyter: upgrade to see and steer it.' : '';
-    const retried = this._retried && `Retried as ${shortId(this._retried)}.`;
+    const nobody = run ? '' : unreachable ? `${trans.__('Run %1 is not known here.', model.runId)} ${offline}`.trim() : '';
+    const newer = run?.read_only ? trans.__('It was written by a newer kafka_jupyter: upgrade to see and steer it.') : '';
+    const retried = this._retried && trans.__('Retried as %1.', shortId(this._retried));
     const told = run ? [note(run), retried].filter(Boolean).join(' ') : nobody;
     const below = !this._body.hidden; // a line above the curves would push them down
     const text = this._failure || newer || (below ? '' : told);
@@ -175,7 +194,7 @@ export class RunView {
     show(this._note, !!text);
     say(this._saved, this._options.saved);
     show(this._saved, !run && unreachable && !!this._options.saved);
-    say(this._link, model.away && !run?.terminal ? 'reconnecting…' : '');
+    say(this._link, model.away && !run?.terminal ? trans.__('reconnecting…') : '');
     const notes = run ? footnotes(run, model.history, model.now()) : [];
     sayAll(this._notes, 'span', [below ? told : '', ...notes, run ? offline : ''].filter(Boolean));
     say(this._attach, this._copied || `%kafka_attach ${shortId(model.runId)}`);
@@ -189,11 +208,14 @@ export class RunView {
     show(this._unfold, !!error?.traceback);
     show(this._traceback, !!error?.traceback && this._tracebackOpen);
     this._unfold.setAttribute('aria-expanded', String(this._tracebackOpen));
-    say(this._unfold, this._tracebackOpen ? 'Hide the traceback' : 'Show the whole traceback');
+    say(this._unfold, this._tracebackOpen ? trans.__('Hide the traceback') : trans.__('Show the whole traceback'));
     if (error) {
       say(this._errorName, error.error || error.reason);
-      const place = error.worker ? ` on worker ${error.worker}` : '';
-      say(this._errorPlace, place + (error.attempt ? `${place ? ',' : ''} attempt ${error.attempt}` : ''));
+      const place = [
+        error.worker ? trans.__('on worker %1', error.worker) : '',
+        error.attempt ? trans.__('attempt %1', error.attempt) : ''
+      ];
+      say(this._errorPlace, ` ${place.filter(Boolean).join(', ')}`);
       say(this._errorText, error.message);
       say(this._traceback, error.traceback);
     }
@@ -227,7 +249,8 @@ export class RunView {
       }
     } catch (error) {
       this._asked = null;
-      this._failure = `${VERBS[verb].label} did not get through: ${error instanceof Error ? error.message : String(error)}`;
+      const why = error instanceof Error ? error.message : String(error);
+      this._failure = trans.__('%1 did not get through: %2', this._verbs[verb].label, why);
     }
     this.render();
   }
@@ -235,7 +258,7 @@ export class RunView {
   private async _copy(): Promise<void> {
     const command = `%kafka_attach ${this.model.runId}`;
     const done = await copy(command);
-    this._copied = done ? 'copied' : `this page may not copy; type ${command}`;
+    this._copied = done ? trans.__('copied') : trans.__('this page may not copy; type %1', command);
     this.render();
     if (done) {
       setTimeout(() => {
@@ -259,6 +282,7 @@ export class RunView {
   private _name: HTMLElement;
   private _short: HTMLElement;
   private _when: HTMLElement;
+  private readonly _verbs = buttons();
   private _buttons = {} as Record<Verb, HTMLButtonElement>;
   private _more: HTMLButtonElement;
   private _bar: HTMLElement;
@@ -286,114 +310,4 @@ export class RunView {
   private _failure = '';
   private _retried = ''; // the run that goes on for this one
   private _resultKey = '';
-}
-
-/** metric, last, best: one row a metric. */
-class MetricTable {
-  constructor(host: HTMLElement) {
-    const table = add('table', 'kj-metrics', add('div', 'kj-metricsBox', host));
-    const head = table.createTHead().insertRow();
-    this._heads = ['metric', '', 'best'].map(text => {
-      const cell = add('th', '', head, text);
-      cell.scope = 'col';
-      return cell;
-    });
-    this._rows = table.createTBody();
-  }
-
-  render(lines: readonly IMetricLine[], epoch: number): void {
-    say(this._heads[1], epoch ? `epoch ${epoch}` : '');
-    while (this._rows.rows.length > lines.length) {
-      this._rows.deleteRow(-1);
-    }
-    lines.forEach((line, i) => {
-      const row = this._rows.rows[i] ?? this._insert();
-      const [name, last, best] = [...row.cells];
-      say(name, line.name);
-      name.title = line.name;
-      say(last, metric(line.last));
-      const value = line.best === null ? '' : metric(line.best);
-      best.className = line.star && value ? 'kj-best' : '';
-      say(best.children[0] as HTMLElement, value);
-      say(best.children[1] as HTMLElement, value ? `${line.star ? ' ★' : ''} @${line.bestEpoch}` : '');
-    });
-  }
-
-  private _insert(): HTMLTableRowElement {
-    const row = this._rows.insertRow();
-    const name = add('th', '', row);
-    name.scope = 'row';
-    row.insertCell();
-    const best = row.insertCell();
-    add('span', '', best);
-    add('span', 'kj-at', best);
-    return row;
-  }
-
-  private _heads: HTMLElement[];
-  private _rows: HTMLTableSectionElement;
-}
-
-/** The curves of one metric and its validation twin, with a choice of metric below. */
-class Picture {
-  constructor(host: HTMLElement) {
-    const box = add('div', 'kj-picture', host);
-    this._canvas = add('div', 'kj-chart', box);
-    this._canvas.setAttribute('role', 'img');
-    const legend = add('div', 'kj-legend', box);
-    this._choice = add('select', 'kj-choice', legend);
-    this._choice.setAttribute('aria-label', 'Metric shown');
-    this._choice.addEventListener('change', () => this._draw());
-    add('span', 'kj-grow', legend);
-    this._keys = ['', 'kj-mod-dashed'].map(mod => add('span', `kj-key ${mod}`, legend));
-    this._resize = new ResizeObserver(() => this._draw());
-    this._resize.observe(this._canvas);
-  }
-
-  render(pictures: readonly ICurves[], description: string): void {
-    this._pictures = pictures;
-    this._canvas.setAttribute('aria-label', `Curves, ${description}`);
-    const titles = pictures.map(p => p.title);
-    if (titles.join('\n') !== [...this._choice.options].map(o => o.value).join('\n')) {
-      const chosen = this._choice.value;
-      this._choice.replaceChildren();
-      titles.forEach(title => (add('option', '', this._choice, title).value = title));
-      this._choice.value = titles.includes(chosen) ? chosen : titles.includes('loss') ? 'loss' : titles[0] ?? '';
-    }
-    show(this._choice, titles.length > 1);
-    this._draw();
-  }
-
-  recolor(): void {
-    this._plot?.recolor();
-  }
-
-  dispose(): void {
-    this._resize.disconnect();
-    this._plot?.dispose();
-  }
-
-  private _draw(): void {
-    const width = this._canvas.clientWidth;
-    const picture = this._pictures.find(p => p.title === this._choice.value);
-    this._keys.forEach((key, i) => {
-      const curve = picture?.curves.find(c => c.dashed === (i === 1));
-      say(key, curve?.name ?? '');
-      show(key, !!curve);
-    });
-    if (!picture?.x.length || width < 40) {
-      return; // hidden: the observer calls again
-    }
-    this._plot ??= (getHub().chart ?? svgChart)(this._canvas, (name, fallback) => {
-      return getComputedStyle(this._canvas).getPropertyValue(name).trim() || fallback;
-    });
-    this._plot.draw(picture, width);
-  }
-
-  private _canvas: HTMLElement;
-  private _choice: HTMLSelectElement;
-  private _keys: HTMLElement[];
-  private _pictures: readonly ICurves[] = [];
-  private _plot: IChart | null = null;
-  private _resize: ResizeObserver;
 }

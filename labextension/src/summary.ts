@@ -1,7 +1,8 @@
 /** What a card says about a run: pure functions of state, history and time. */
-import { ago, count, duration, goal, metric, ordinal, pace } from './format';
+import { ago, duration, goal, metric, ordinal, pace, stateName } from './format';
 import { type IApplied, type IPlace, type IRun, type Verb, shortId } from './run';
 import type { History, IRow } from './rows';
+import { trans } from './words';
 
 export interface IMetricLine {
   name: string;
@@ -90,29 +91,31 @@ const SLOW_EPOCH = 5; // seconds; only then a person reads the batches
 export function when(run: IRun, history: History, now: number): string {
   const { done, batch } = progress(run, history);
   if (run.state === 'QUEUED') {
-    return run.queue > 0 ? `${ordinal(run.queue)} in the queue` : 'queued';
+    return run.queue > 0 ? trans.__('%1 in the queue', ordinal(run.queue)) : trans.__('queued');
   }
   if (run.state === 'SUCCEEDED') {
-    const epochs = done < run.epochs ? `${done} of ${count(run.epochs, 'epoch')}` : count(done, 'epoch');
-    const spent = run.started_ms && run.ended_ms ? ` in ${duration(run.ended_ms - run.started_ms)}` : '';
-    return `${epochs}${spent}${run.stopped_early ? ' · stopped early' : ''}`;
+    const all = trans._n('%1 epoch', '%1 epochs', done);
+    const epochs = done < run.epochs ? trans._n('%2 of %1 epoch', '%2 of %1 epochs', run.epochs, done) : all;
+    const spent = run.started_ms && run.ended_ms ? trans.__('%1 in %2', epochs, duration(run.ended_ms - run.started_ms)) : epochs;
+    return [spent, run.stopped_early ? trans.__('stopped early') : ''].filter(Boolean).join(' · ');
   }
-  const of = run.epochs ? ` of ${run.epochs}` : '';
+  const epoch = (n: number) => (run.epochs ? trans.__('epoch %1 of %2', n, run.epochs) : trans.__('epoch %1', n));
   if (run.terminal) {
-    const spent = run.started_ms && run.ended_ms ? `after ${duration(run.ended_ms - run.started_ms)}` : 'before it began';
-    return done ? `epoch ${done}${of} · ${spent}` : spent;
+    const ran = run.started_ms && run.ended_ms;
+    const spent = ran ? trans.__('after %1', duration(run.ended_ms - run.started_ms)) : trans.__('before it began');
+    return done ? `${epoch(done)} · ${spent}` : spent;
   }
   const pace = secondsPerEpoch(history.epochs);
-  const parts = [`epoch ${Math.max(1, done)}${of}`];
+  const parts = [epoch(Math.max(1, done))];
   if (batch && (!pace || pace >= SLOW_EPOCH)) {
-    parts[0] = `epoch ${batch.epoch + 1}${of}`;
-    parts.push(batch.steps ? `batch ${batch.step} of ${batch.steps}` : `batch ${batch.step}`);
+    parts[0] = epoch(batch.epoch + 1);
+    parts.push(batch.steps ? trans.__('batch %1 of %2', batch.step, batch.steps) : trans.__('batch %1', batch.step));
   }
   const left = run.state === 'RUNNING' ? timeLeft(run, history, now) : null;
   if (left !== null) {
-    parts.push(`${duration(left + 999)} left`);
+    parts.push(trans.__('%1 left', duration(left + 999)));
   }
-  return run.attempt ? parts.join(' · ') : count(run.epochs, 'epoch');
+  return run.attempt ? parts.join(' · ') : trans._n('%1 epoch', '%1 epochs', run.epochs);
 }
 
 const RETRYABLE = ['FAILED', 'CANCELLED', 'DEAD'];
@@ -135,45 +138,46 @@ export function verbsOf(run: IRun): Verb[] {
 
 /** "after epoch 4", "at epoch 5, batch 12" */
 function place(at: IPlace): string {
-  return at.step > 0 ? `at epoch ${at.epoch + 1}, batch ${at.step}` : `after epoch ${at.epoch}`;
+  return at.step > 0 ? trans.__('at epoch %1, batch %2', at.epoch + 1, at.step) : trans.__('after epoch %1', at.epoch);
 }
 
 /** What a person should know who has paused or cancelled it. */
 export function steer(run: IRun): string {
   if (run.state === 'PAUSED') {
-    const where = run.checkpoint ? ` ${place(run.checkpoint)}` : '';
-    return `Paused${where}; %kafka_resume ${shortId(run.run_id)} goes on.`;
+    const command = `%kafka_resume ${shortId(run.run_id)}`;
+    const where = run.checkpoint ? place(run.checkpoint) : '';
+    return where ? trans.__('Paused %1; %2 goes on.', where, command) : trans.__('Paused; %1 goes on.', command);
   }
   if (run.state !== 'CANCELLED') {
     return '';
   }
   const processes: Record<string, string> = {
-    none: ', before it had begun',
-    gone: '; its process is gone',
-    'cut off': '; its worker was cut off and its lease ran out, its process ends when it sees that'
+    none: trans.__(', before it had begun'),
+    gone: trans.__('; its process is gone'),
+    'cut off': trans.__('; its worker was cut off and its lease ran out, its process ends when it sees that')
   };
-  const by = run.ended_by ? ` by ${run.ended_by}` : '';
-  return `Cancelled${by}${processes[run.process] ?? ''}.`;
+  const by = run.ended_by ? trans.__('Cancelled by %1', run.ended_by) : trans.__('Cancelled');
+  return `${by}${processes[run.process] ?? ''}.`;
 }
 
 /** "learning_rate 0.0010 since epoch 5, batch 12" */
 export function since(applied: IApplied | null): string {
   const values = Object.entries(applied?.settings ?? {}).filter((pair): pair is [string, number] => typeof pair[1] === 'number');
   const named = values.map(([name, value]) => `${name} ${metric(value)}`).join(', ');
-  return applied && named ? `${named} since epoch ${applied.epoch + 1}, batch ${applied.step}` : '';
+  return applied && named ? trans.__('%1 since epoch %2, batch %3', named, applied.epoch + 1, applied.step) : '';
 }
 
 /** A sentence under the bar where figures say too little. */
 export function note(run: IRun): string {
   const notes: Record<string, string> = {
-    QUEUED: run.waiting || 'Waiting for a free worker.',
-    CLAIMED: `Worker ${run.worker} has taken it and builds the model.`,
-    LOST: run.waiting || 'Its worker fell silent; the next free one takes over.',
-    RETRYING: run.waiting || 'The attempt failed and is tried again.',
-    PAUSING: 'It writes a checkpoint and frees its worker.',
+    QUEUED: run.waiting || trans.__('Waiting for a free worker.'),
+    CLAIMED: trans.__('Worker %1 has taken it and builds the model.', run.worker),
+    LOST: run.waiting || trans.__('Its worker fell silent; the next free one takes over.'),
+    RETRYING: run.waiting || trans.__('The attempt failed and is tried again.'),
+    PAUSING: trans.__('It writes a checkpoint and frees its worker.'),
     PAUSED: run.waiting || steer(run),
-    STOPPING: 'It ends after this batch and keeps its weights.',
-    CANCELLING: 'It is being ended; your weights stay as before.',
+    STOPPING: trans.__('It ends after this batch and keeps its weights.'),
+    CANCELLING: trans.__('It is being ended; your weights stay as before.'),
     CANCELLED: steer(run)
   };
   const told = notes[run.state] ?? (run.terminal ? '' : run.waiting);
@@ -185,33 +189,33 @@ export function footnotes(run: IRun, history: History, now: number): string[] {
   const notes: string[] = [];
   const named = run.terminal && run.error?.worker; // the error block says it
   if (run.worker && run.attempt && !named) {
-    notes.push(`worker ${run.worker}${run.device ? ` · ${run.device}` : ''}`);
+    notes.push([trans.__('worker %1', run.worker), run.device].filter(Boolean).join(' · '));
   }
   if (run.state === 'QUEUED' && run.submitted_ms) {
-    notes.push(`submitted ${ago(now - run.submitted_ms)}`);
+    notes.push(trans.__('submitted %1', ago(now - run.submitted_ms)));
   } else if (!run.terminal && run.heartbeat_ms) {
-    notes.push(`heartbeat ${ago(now - run.heartbeat_ms)}`);
+    notes.push(trans.__('heartbeat %1', ago(now - run.heartbeat_ms)));
   }
   const seconds = secondsPerEpoch(history.epochs);
   if (seconds && !run.terminal) {
-    notes.push(`${pace(seconds)} per epoch`);
+    notes.push(trans.__('%1 per epoch', pace(seconds)));
   }
   if (run.attempt > 1) {
     const start = run.starts[run.starts.length - 1];
-    const from = start?.epoch ? `resumed at epoch ${start.epoch + 1}` : 'begun anew';
-    notes.push(run.terminal ? `${run.attempt} attempts, ${from}` : `attempt ${run.attempt}, ${from}`);
+    const from = start?.epoch ? trans.__('resumed at epoch %1', start.epoch + 1) : trans.__('begun anew');
+    notes.push(run.terminal ? trans.__('%1 attempts, %2', run.attempt, from) : trans.__('attempt %1, %2', run.attempt, from));
   }
   if (run.retry_of) {
-    notes.push(`retry of ${shortId(run.retry_of)}`);
+    notes.push(trans.__('retry of %1', shortId(run.retry_of)));
   }
   if (!run.terminal) {
     notes.push(...[since(run.applied)].filter(Boolean));
   }
   if (run.terminal && run.files.length) {
-    notes.push(run.files.length > 2 ? count(run.files.length, 'file') : run.files.join(', '));
+    notes.push(run.files.length > 2 ? trans._n('%1 file', '%1 files', run.files.length) : run.files.join(', '));
   }
   if (run.terminal && run.state !== 'SUCCEEDED') {
-    notes.push('your weights are as before');
+    notes.push(trans.__('your weights are as before'));
   }
   return notes;
 }
@@ -221,7 +225,7 @@ export function spoken(run: IRun, history: History): string {
   const { done } = progress(run, history);
   const lines = metricLines(history.epochs).filter(line => typeof line.last === 'number');
   const shown = lines.slice(0, 4).map(line => `${line.name} ${metric(line.last)}`);
-  return [`${run.state.toLowerCase()}, epoch ${done} of ${run.epochs}`, ...shown].join(', ');
+  return [stateName(run.state).toLowerCase(), trans.__('epoch %1 of %2', done, run.epochs), ...shown].join(', ');
 }
 
 export interface ICurve {

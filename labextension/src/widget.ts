@@ -7,6 +7,7 @@
 import { RunCard } from './card';
 import { isObject } from './rows';
 import { getHub } from './stream';
+import { trans } from './words';
 
 interface IWidgetModel {
   get(name: string): unknown;
@@ -35,7 +36,7 @@ function render({ model, el, signal }: { model: IWidgetModel; el: HTMLElement; s
       return '';
     },
     // a comm message waits behind the cell that is being executed
-    blocked: () => (alone() && model.get('waiting') === true ? 'The kernel is busy waiting for this run: interrupt the cell first' : '')
+    blocked: () => (alone() && model.get('waiting') === true ? trans.__('The kernel is busy waiting for this run: interrupt the cell first') : '')
   });
   const read = () => {
     const states = listOf(model.get('states')).filter(isObject);

@@ -2,6 +2,7 @@
 import { Dialog, InputDialog, showDialog } from '@jupyterlab/apputils';
 
 import { Refused, ask } from '../ask';
+import { askDetails } from '../details';
 import { copy } from '../dom';
 import { type IRun, type Verb, shortId } from '../run';
 import type { RunsModel } from '../runs';
@@ -83,10 +84,14 @@ export class Actions {
   async openNotebook(run: IRun): Promise<void> {
     try {
       this._say('');
-      await this.notebooks.open(run.notebook, run.cell);
+      const { path } = await askDetails(this._hub, run.run_id);
+      if (!path) {
+        throw new Error(trans.__('it does not lie in the folder of this server'));
+      }
+      await this.notebooks.open(path, run.cell);
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
-      this._say(trans.__('%1 could not be opened: %2. Is it in the folder of this server?', run.notebook, why));
+      this._say(trans.__('%1 could not be opened: %2.', run.notebook, why));
     }
   }
 

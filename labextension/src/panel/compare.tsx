@@ -3,7 +3,7 @@ import React from 'react';
 
 import { HUES, type IChart } from '../chart';
 import { type IDetails, askDetails, differing } from '../details';
-import { goal, metric } from '../format';
+import { goal, metric, stateName } from '../format';
 import { RunModel } from '../model';
 import { getHub } from '../stream';
 import { type ICurves, metricLines } from '../summary';
@@ -155,7 +155,7 @@ export function Compare({ runIds, onBack }: { runIds: readonly string[]; onBack?
             <tr>
               <th scope="row">{trans.__('state')}</th>
               {models.map(model => (
-                <td key={model.runId}>{model.run?.state.toLowerCase() ?? ''}</td>
+                <td key={model.runId}>{model.run ? stateName(model.run.state).toLowerCase() : ''}</td>
               ))}
             </tr>
             {names.map(each => (

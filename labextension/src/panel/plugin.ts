@@ -9,6 +9,7 @@ import { ITranslator } from '@jupyterlab/translation';
 import { LabIcon } from '@jupyterlab/ui-components';
 import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 
+import { stateName } from '../format';
 import { PanelState } from '../panelstate';
 import { type IRun, type Verb, shortId } from '../run';
 import { RunsModel } from '../runs';
@@ -173,7 +174,7 @@ async function pick(runs: readonly IRun[], title: string): Promise<IRun | null> 
     await InputDialog.getBoolean({ title, label: trans.__('There is no run for which that can be asked now.'), value: true });
     return null;
   }
-  const items = newest.map(run => `${run.name} ${run.run_id.slice(run.run_id.lastIndexOf('-') + 1)} (${run.state.toLowerCase()})`);
+  const items = newest.map(run => `${run.name} ${run.run_id.slice(run.run_id.lastIndexOf('-') + 1)} (${stateName(run.state).toLowerCase()})`);
   const answer = await InputDialog.getItem({ title, items, okLabel: title });
   return answer.button.accept ? newest[items.indexOf(answer.value ?? '')] ?? null : null;
 }

@@ -1,7 +1,7 @@
 /** One run in the list. */
 import React from 'react';
 
-import { ago, duration, metric, ordinal, tone } from '../format';
+import { ago, duration, metric, ordinal, stateName, tone } from '../format';
 import { doneOf, leftOf, scoreOf, shareOf } from '../listing';
 import type { IRun } from '../run';
 import { trans } from '../words';
@@ -50,7 +50,7 @@ export function spokenRow(run: IRun, wanted: string): string {
   const told = [
     run.name,
     run.short,
-    run.state.toLowerCase(),
+    stateName(run.state).toLowerCase(),
     trans.__('epoch %1 of %2', doneOf(run), run.epochs),
     run.notebook,
     place(run),
@@ -61,7 +61,7 @@ export function spokenRow(run: IRun, wanted: string): string {
 
 function Row({ run, id, selected, active, metric: wanted, now, onClick, onCheck }: IRowProps): React.JSX.Element {
   const score = scoreOf(run, wanted);
-  const quiet = ['RUNNING', 'SUCCEEDED', 'CLAIMED'].includes(run.state) ? '' : run.state.toLowerCase();
+  const quiet = ['RUNNING', 'SUCCEEDED', 'CLAIMED'].includes(run.state) ? '' : stateName(run.state).toLowerCase();
   const beneath = [quiet, run.notebook.split('/').pop(), place(run)].filter(Boolean).join(' · ');
   return (
     <div
@@ -77,7 +77,7 @@ function Row({ run, id, selected, active, metric: wanted, now, onClick, onCheck 
     >
       <span
         className="kj-mark"
-        title={run.state}
+        title={stateName(run.state)}
         onClick={event => {
           event.stopPropagation();
           onCheck(run);

@@ -3,7 +3,7 @@ import { Notification } from '@jupyterlab/apputils';
 import { ReactWidget } from '@jupyterlab/ui-components';
 import React from 'react';
 
-import { metric } from '../format';
+import { metric, stateName } from '../format';
 import { scoreOf } from '../listing';
 import type { IRun } from '../run';
 import type { RunsModel } from '../runs';
@@ -48,7 +48,7 @@ export function ending(run: IRun): string {
   const score = scoreOf(run);
   const why = run.error ? (run.error.error || run.error.reason).slice(0, 40) : '';
   const told = run.state === 'SUCCEEDED' ? (score ? `${score.name.slice(0, 30)} ${metric(score.value)}` : '') : why;
-  return [trans.__('Run %1: %2', run.name.slice(0, 60), run.state.toLowerCase()), told].filter(Boolean).join(', ');
+  return [trans.__('Run %1: %2', run.name.slice(0, 60), stateName(run.state).toLowerCase()), told].filter(Boolean).join(', ');
 }
 
 /** Tells of the end of runs that are mine. Returns the way out. */

@@ -1,0 +1,70 @@
+"""The sidebar of runs in a JupyterLab that shows no notebook."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from playwright.sync_api import BrowserContext, Locator, Page, expect
+
+from tests.browser.lab import ROOT, TOKEN, Lab
+
+AXE = ROOT / "labextension/node_modules/axe-core/axe.min.js"
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
+
+CHECK = """([selector, rules]) => axe.run(selector, rules).then(
+  found => found.violations.map(v => [v.id, v.help, v.nodes.map(n => `${n.html.slice(0, 160)} ${n.failureSummary}`)])
+)"""
+
+
+class Panel:
+    """The panel of a page. `errors`: what the page's scripts have raised."""
+
+    def __init__(self, lab: Lab, page: Page) -> None:
+        self.lab, self.page = lab, page
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.set_default_timeout(30_000)
+        self.node = page.locator(".kj-Panel:not(.kj-mod-main)")
+
+    @classmethod
+    def open(cls, lab: Lab, context: BrowserContext, path: str = "", reset: bool = True) -> Panel:
+        panel = cls(lab, context.new_page())
+        panel.page.goto(f"{lab.url}lab{path}?{'reset&' if reset else ''}token={TOKEN}")
+        panel.page.evaluate("() => window.jupyterapp.restored.then(() => true)")
+        panel.show()
+        return panel
+
+    def show(self) -> None:
+        self.command("show-runs")
+        expect(self.node).to_be_visible()
+
+    def command(self, name: str) -> None:
+        self.page.evaluate(f"() => {{ void window.jupyterapp.commands.execute('kafka-jupyter:{name}') }}")
+
+    def row(self, run_id: str) -> Locator:
+        return self.node.locator(f".kj-Row[data-run='{run_id}']")
+
+    @property
+    def rows(self) -> Locator:
+        return self.node.locator(".kj-Row")
+
+    def button(self, name: str, exact: bool = True) -> Locator:
+        return self.node.get_by_role("button", name=name, exact=exact)
+
+    def filter(self, text: str) -> None:
+        self.node.get_by_role("searchbox").fill(text)
+
+    def tab(self, name: str) -> Locator:
+        return self.node.get_by_role("tab", name=re.compile(name))
+
+    def theme(self, name: str) -> None:
+        self.page.evaluate(f"() => window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {name}'}})")
+        self.page.wait_for_selector(f"body[data-jp-theme-name='JupyterLab {name}']", state="attached")
+
+    def violations(self, selector: str = ".kj-Panel") -> list[Any]:
+        """What axe-core finds wrong in our part of the page."""
+        if not self.page.evaluate("() => 'axe' in window"):
+            self.page.add_script_tag(path=AXE)
+        found: list[Any] = self.page.evaluate(CHECK, [selector, RULES])
+        return found
