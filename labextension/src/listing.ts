@@ -36,6 +36,12 @@ export function terms(text: string): ITerm[] {
   return found.map(([, not, key, quoted, word]) => ({ not: !!not, key: key ?? '', value: quoted ?? word ?? '' })).filter(t => t.value);
 }
 
+/** What the server, which looks for one word, is asked for: the longest one that must be there. */
+export function wordFor(text: string): string {
+  const wanted = terms(text).filter(term => !term.not && term.key !== 'state');
+  return wanted.flatMap(term => term.value.split(',')).reduce((longest, value) => (value.length > longest.length ? value : longest), '');
+}
+
 const FIELDS = new Map<string, (run: IRun) => string[]>([
   ['state', run => [run.state]],
   ['name', run => [run.name]],

@@ -60,7 +60,6 @@ export interface IKeeper {
 }
 
 const ID = 'kafka-jupyter:panel';
-const SETTLE = 300; // ms; a person types
 
 export class PanelState {
   now: IPanelState = stateOf(null);
@@ -76,8 +75,7 @@ export class PanelState {
   update(change: Partial<IPanelState>): void {
     this.now = { ...this.now, ...change };
     this._tell();
-    clearTimeout(this._timer);
-    this._timer = setTimeout(() => void this._keeper?.save(ID, { ...this.now }).catch(() => undefined), SETTLE);
+    void this._keeper?.save(ID, { ...this.now }).catch(() => undefined); // it gathers what comes in a row by itself
   }
 
   listen(listener: () => void): () => void {
@@ -90,5 +88,4 @@ export class PanelState {
   }
 
   private _listeners = new Set<() => void>();
-  private _timer: ReturnType<typeof setTimeout> | undefined;
 }

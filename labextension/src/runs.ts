@@ -45,6 +45,8 @@ export function workerOf(value: unknown): IWorker | null {
 
 const ASK_AGAIN = 2_000; // ms; doubled up to 30 s
 const LAST_DELAY = 30_000;
+const SEARCHED = 500; // runs that one search brings, all that the server gives at once
+const ACTIVE = ['QUEUED', 'CLAIMED', 'RUNNING', 'PAUSING', 'PAUSED', 'STOPPING', 'CANCELLING', 'LOST', 'RETRYING'];
 
 /** What can be said of the list as a whole. `refused`: the server is there and does not let us. */
 export type Standing = 'loading' | 'live' | 'reconnecting' | 'no-kafka' | 'refused' | 'off';
@@ -120,15 +122,16 @@ export class RunsModel implements IListener {
 
   /** Runs that the page has not loaded, found by the server: "search all". */
   async search(words: string): Promise<void> {
-    const response = await this._hub.request(`runs?limit=${this._limit()}&q=${encodeURIComponent(words)}`);
+    const response = await this._hub.request(`runs?limit=${SEARCHED}&q=${encodeURIComponent(words)}`);
     if (response.ok) {
-      this._takeList((await response.json()) as unknown, false);
+      this._takeRuns((await response.json()) as unknown);
+      this._changed();
     }
   }
 
   onEvent(kind: string, data: unknown): void {
     if (kind === 'run') {
-      this._put(data);
+      this._hear(data);
     } else if (kind === 'metrics' && isObject(data)) {
       this._count(data);
     } else if (kind === 'worker') {
@@ -166,15 +169,16 @@ export class RunsModel implements IListener {
     const turn = ++this._turn;
     this._status = 0;
     try {
-      const [runs, workers] = await Promise.all([this._hub.request(`runs?limit=${this._limit()}`), this._hub.request('workers')]);
-      const bodies = await Promise.all([runs, workers].map(answer => answer.json().catch(() => null) as Promise<unknown>));
+      const paths = [`runs?limit=${this._limit()}`, `runs?limit=${SEARCHED}&state=${ACTIVE.join()}`, 'workers'];
+      const answers = await Promise.all(paths.map(path => this._hub.request(path)));
+      const bodies = await Promise.all(answers.map(answer => answer.json().catch(() => null) as Promise<unknown>));
       if (turn !== this._turn) {
         return;
       }
-      this._status = runs.status;
-      if (runs.ok && workers.ok) {
-        this._takeList(bodies[0], true);
-        this._takeWorkers(bodies[1]);
+      this._status = answers[0].status;
+      if (answers.every(answer => answer.ok)) {
+        this._takeList(bodies[0], bodies[1]);
+        this._takeWorkers(bodies[2]);
         return;
       }
       this.trouble = isObject(bodies[0]) ? text(bodies[0].message) : '';
@@ -188,19 +192,25 @@ export class RunsModel implements IListener {
     this._changed();
   }
 
-  private _takeList(body: unknown, whole: boolean): void {
-    if (!isObject(body) || !Array.isArray(body.runs)) {
-      return;
+  /** The newest runs, and those that have not ended however old they are. */
+  private _takeList(newest: unknown, active: unknown): void {
+    const listed = this._takeRuns(newest);
+    const going = this._takeRuns(active);
+    if (isObject(newest)) {
+      this.loaded = true;
+      this.trouble = '';
+      this.me = text(newest.me);
+      this.total = numberOf(newest.total);
+      this._floor = this.total > listed.length ? Math.min(...listed.map(run => run.submitted_ms)) : 0;
+      this._keepTo(new Set([...listed, ...going].map(run => run.run_id)));
     }
-    this.loaded = true;
-    this.trouble = '';
-    if (whole) {
-      this.me = text(body.me);
-      this.total = numberOf(body.total);
-      this._forgetOthers(body.runs.filter(isObject).map(run => text(run.run_id)));
-    }
-    body.runs.forEach(value => this._put(value));
     this._changed();
+  }
+
+  private _takeRuns(body: unknown): IRun[] {
+    const values: unknown[] = isObject(body) && Array.isArray(body.runs) ? body.runs : [];
+    values.forEach(value => this._put(value));
+    return values.map(runOf).filter((run): run is IRun => run !== null);
   }
 
   private _takeWorkers(body: unknown): void {
@@ -211,13 +221,21 @@ export class RunsModel implements IListener {
     }
   }
 
-  /** After a reset the log may be another one. */
-  private _forgetOthers(known: readonly string[]): void {
-    const named = new Set(known);
+  /** Forgets older runs than the list has, which the stream had told of before it came; and after a reset, runs of another log. */
+  private _keepTo(named: ReadonlySet<string>): void {
     for (const [runId, run] of this._runs) {
-      if (!named.has(runId) && !run.terminal) {
+      if (!named.has(runId) && (!run.terminal || run.submitted_ms <= this._floor)) {
         this._runs.delete(runId);
       }
+    }
+    this._list = null;
+  }
+
+  /** A state from the stream. Old runs that were not loaded are told of as well, for pages that show them. */
+  private _hear(value: unknown): void {
+    const run = runOf(value);
+    if (run && (this._runs.has(run.run_id) || !run.terminal || run.submitted_ms > this._floor)) {
+      this._put(value);
     }
   }
 
@@ -281,6 +299,7 @@ export class RunsModel implements IListener {
   private _timer: ReturnType<typeof setTimeout> | undefined;
   private _delay = ASK_AGAIN;
   private _status = 0;
+  private _floor = 0; // ms; runs that were submitted before have not been loaded
   private _turn = 0;
   private _skew = 0;
 }

@@ -31,9 +31,17 @@ class Panel:
     def open(cls, lab: Lab, context: BrowserContext, path: str = "", reset: bool = True) -> Panel:
         panel = cls(lab, context.new_page())
         panel.page.goto(f"{lab.url}lab{path}?{'reset&' if reset else ''}token={TOKEN}")
-        panel.page.evaluate("() => window.jupyterapp.restored.then(() => true)")
+        panel.wait_restored()
         panel.show()
         return panel
+
+    def wait_restored(self) -> None:
+        self.page.wait_for_function("() => window.jupyterapp?.restored.then(() => true)")
+
+    def reload(self) -> None:
+        """As a person does it: with the workspace as it was left."""
+        self.page.goto(f"{self.lab.url}lab?token={TOKEN}")
+        self.wait_restored()
 
     def show(self) -> None:
         self.command("show-runs")

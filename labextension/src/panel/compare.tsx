@@ -142,7 +142,7 @@ export function Compare({ runIds, onBack }: { runIds: readonly string[]; onBack?
         <table className="kj-table kj-mod-compare">
           <thead>
             <tr>
-              <th scope="col" />
+              <td />
               {models.map((model, i) => (
                 <th key={model.runId} scope="col" title={model.runId}>
                   <Key hue={i} />

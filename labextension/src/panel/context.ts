@@ -52,18 +52,17 @@ export function useNews(listen: Listen, refresh: number, alive: boolean): void {
       last = Date.now();
       redraw();
     };
-    const leave = listen(() => {
+    const soon = () => {
       timer ??= setTimeout(draw, Math.max(0, last + Math.max(FASTEST, refresh) - Date.now()));
-    });
+    };
+    const leave = listen(soon);
+    const ticker = alive ? setInterval(soon, TICK) : undefined;
     return () => {
       clearTimeout(timer);
+      clearInterval(ticker);
       leave();
     };
-  }, [listen, refresh]);
-  useEffect(() => {
-    const ticker = alive ? setInterval(redraw, TICK) : undefined;
-    return () => clearInterval(ticker);
-  }, [alive]);
+  }, [listen, refresh, alive]);
 }
 
 /** Redraws at once: what a person does must be seen. */

@@ -1,7 +1,7 @@
 /** The list of runs: filter, order, selection; all of it by keyboard too. */
 import React from 'react';
 
-import { SORTS, type Sort, chosen, grouped } from '../listing';
+import { SORTS, type Sort, chosen, grouped, wordFor } from '../listing';
 import type { IRun } from '../run';
 import { trans } from '../words';
 import { VERBS, canAsk, labelOf } from './actions';
@@ -216,7 +216,7 @@ export function RunList(): React.JSX.Element {
             </button>
           ) : null}
           {model.total > model.runs.length ? (
-            <button type="button" className="kj-link" disabled={!now.text.trim()} onClick={() => void model.search(now.text.trim())}>
+            <button type="button" className="kj-link" disabled={!wordFor(now.text)} onClick={() => void model.search(wordFor(now.text))}>
               {trans.__('%1 of %2 runs are loaded; search all for the filter', model.runs.length, model.total)}
             </button>
           ) : null}

@@ -34,7 +34,7 @@ export function place(run: IRun): string {
   if (run.waiting && !run.terminal) {
     return run.waiting;
   }
-  return run.worker ? (run.host && run.host !== run.worker ? `${run.worker} on ${run.host}` : run.worker) : '';
+  return run.worker ? (run.host && run.host !== run.worker ? trans.__('%1 on %2', run.worker, run.host) : run.worker) : '';
 }
 
 /** "heartbeat 1 s ago · 0:09 left" */

@@ -1,0 +1,306 @@
+"""The sidebar over a log of five hundred runs and no worker: smooth, found by keyboard alone, the same after a reload, readable by all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import BrowserContext, expect
+
+from kafka_jupyter.brokers import local
+from kafka_jupyter.brokers.kafka import Cluster
+from kafka_jupyter.brokers.log import Log
+from kafka_jupyter.protocol import control
+from kafka_jupyter.protocol.rows import EpochEnded, RowBatch
+from kafka_jupyter.settings import Settings
+from tests.browser.lab import Lab, running_lab
+from tests.browser.panel import Panel
+from tests.browser.test_live_card import RECORD_RENDERS
+from tests.support.crowd import Member, play
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+
+LONG = Member(
+    "marathon",
+    epochs=20_000,
+    done=10_000,
+    ends=None,
+    metrics=lambda epoch: {"loss": 1 / (epoch + 1), "val_accuracy": 0.9 - 0.5 / (epoch + 1)},
+)
+FAILED = Member("resnet", ends="Failed", done=2, notebook="/work/vision.ipynb")
+BEST = Member("winner", epochs=3, metrics=lambda epoch: {"loss": 0.001, "val_accuracy": 0.999})
+THEIRS = Member("of-bob", owner="bob@test", labels={"team": "vision"})
+OTHERS = [Member(f"net-{i}", ends=("Succeeded", "Succeeded", "Cancelled", "Failed")[i % 4], epochs=3 + i % 5) for i in range(496)]
+
+
+@pytest.fixture(scope="module")
+def log(kafka: local.Endpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Log]:
+    folder = tmp_path_factory.mktemp("many")
+    settings = Settings(
+        owner="ada@test", data_dir=folder / "data", cache_dir=folder / "cache", bootstrap_servers=kafka.servers, topic_prefix="many."
+    )
+    with contextlib.closing(Log.open(Cluster(settings), create=True)) as log:
+        play(log, [*OTHERS, LONG, FAILED, BEST, THEIRS])
+        yield log
+
+
+@pytest.fixture(scope="module")
+def lab(log: Log, kafka: local.Endpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    ours = {"BOOTSTRAP_SERVERS": kafka.servers, "TOPIC_PREFIX": "many.", "OWNER": "ada@test", "DELIVERY_TIMEOUT_S": "5"}
+    with running_lab(
+        tmp_path_factory.mktemp("many-lab"), environment={f"KAFKA_JUPYTER_{name}": value for name, value in ours.items()}
+    ) as lab:
+        lab.api("kafka-jupyter/runs?limit=1")  # the log has been read
+        set_rows(lab, 500)
+        yield lab
+
+
+def set_rows(lab: Lab, rows: int) -> None:
+    lab.api("lab/api/settings/kafka-jupyter:panel", "PUT", {"raw": json.dumps({"rows": rows})})
+
+
+def tell_epochs(log: Log, member: Member, first: int, count: int) -> None:
+    for epoch in range(first, first + count):
+        row = EpochEnded(20_000 + epoch, epoch, 10, member.metrics(epoch), 0.5, 0)
+        log.send_rows(RowBatch(member.run_id, 1, member.worker, "n" * 16, [row]))
+    assert log.producer.flush(10) == 0
+
+
+def test_five_hundred_runs_and_ten_thousand_rows_stay_smooth(log: Log, lab: Lab, context: BrowserContext) -> None:
+    panel = Panel.open(lab, context)
+    expect(panel.rows).to_have_count(500)
+    expect(panel.row(OTHERS[0].run_id).locator(".kj-rowScore")).to_have_text("0.8333")  # read from the log in the background
+    row = panel.row(LONG.run_id)
+    expect(row.locator(".kj-rowFar")).to_have_text("10000/20000")
+    row.evaluate(RECORD_RENDERS)
+    panel.page.evaluate(
+        """() => { window.late = []; let last = performance.now();
+        const beat = now => { window.late.push(now - last); last = now; requestAnimationFrame(beat); }; requestAnimationFrame(beat); }"""
+    )
+    epoch = 10_000
+
+    def renders() -> int:
+        nonlocal epoch
+        tell_epochs(log, LONG, epoch, 5)
+        epoch += 5
+        return int(panel.page.evaluate("renders.length"))
+
+    wait_until(lambda: renders() >= 20, "the row does not move", within=60)
+    times = panel.page.evaluate("renders")
+    assert 1000 * (len(times) - 1) / (times[-1] - times[0]) <= 4.1, times
+    late = sorted(panel.page.evaluate("late.slice(5)"))
+    print(f"frames: median {late[len(late) // 2]:.0f} ms, 99% {late[int(0.99 * len(late))]:.0f} ms, longest {late[-1]:.0f} ms")
+    expect(row.locator(".kj-rowFar")).to_have_text(f"{epoch}/20000")
+
+    row.click()
+    card = panel.node.locator(".kj-Card")
+    expect(card.locator(".kj-when")).to_have_text(re.compile(rf"epoch {epoch} of 20000"))
+    expect(card.locator(".uplot canvas")).to_be_visible()
+    card.evaluate(RECORD_RENDERS)
+    wait_until(lambda: renders() >= 12, "the card does not move", within=60)
+    times = panel.page.evaluate("renders")
+    assert 1000 * (len(times) - 1) / (times[-1] - times[0]) <= 4.1, times
+    assert panel.page.evaluate("globalThis[Symbol.for('kafka_jupyter.stream/1')].stats.connects") <= 3
+    assert panel.errors == []
+
+
+def test_runs_are_found_by_words_fields_owner_and_order_and_the_view_survives_a_reload(lab: Lab, context: BrowserContext) -> None:
+    panel = Panel.open(lab, context)
+    panel.filter("state:failed notebook:vision")
+    expect(panel.rows).to_have_count(1)
+    expect(panel.rows).to_have_attribute("data-run", FAILED.run_id)
+    panel.filter("label:team=vision")
+    expect(panel.rows).to_have_attribute("data-run", THEIRS.run_id)
+    panel.button("Mine").click()
+    expect(panel.node).to_contain_text("No run matches")
+    panel.button("Show all runs").click()
+    panel.node.get_by_role("combobox", name="Order").select_option("metric")
+    expect(panel.rows.first).to_have_attribute("data-run", BEST.run_id)
+    panel.button("Mine").click()
+    panel.filter("winner")
+    expect(panel.rows).to_have_count(1)
+    panel.rows.first.click(modifiers=["Control"])
+    panel.button("Delete from view").click()
+    expect(panel.node).to_contain_text("No run matches")
+    panel.filter("-state:succeeded resnet")
+    expect(panel.rows).to_have_count(1)
+    wait_until(lambda: "-state:succeeded resnet" in str(lab.api("lab/api/workspaces")), "the workspace was not saved")
+    panel.reload()
+    expect(panel.node).to_be_visible()  # where it was, as it was
+    expect(panel.node.get_by_role("searchbox")).to_have_value("-state:succeeded resnet")
+    expect(panel.button("Mine")).to_have_attribute("aria-pressed", "true")
+    expect(panel.node.get_by_role("combobox", name="Order")).to_have_value("metric")
+    expect(panel.rows).to_have_attribute("data-run", FAILED.run_id)
+    panel.button("Show the one that was deleted from view").click()
+    panel.filter("winner")
+    expect(panel.rows).to_have_attribute("data-run", BEST.run_id)
+    assert panel.errors == []
+
+
+def test_runs_beyond_those_that_are_loaded_are_found_by_asking_the_server(lab: Lab, context: BrowserContext) -> None:
+    set_rows(lab, 10)
+    try:
+        panel = Panel.open(lab, context)
+        panel.filter("state:succeeded,failed net-17")
+        expect(panel.node).to_contain_text(re.compile("1[01] of 500 runs are loaded"))  # the newest, and those that go on
+        panel.button("search all", exact=False).click()
+        expect(panel.row(OTHERS[17].run_id)).to_be_visible()
+    finally:
+        set_rows(lab, 500)
+
+
+def test_the_keyboard_alone_does_everything(lab: Lab, context: BrowserContext) -> None:
+    panel = Panel.open(lab, context)
+    press = panel.page.keyboard.press
+    panel.filter("resnet,winner")
+    panel.filter("id:crowd -name:net-")
+    expect(panel.rows).to_have_count(4)
+    panel.node.get_by_role("searchbox").focus()
+    press("ArrowDown")
+    listbox = panel.node.get_by_role("listbox")
+    expect(listbox).to_be_focused()
+    first = panel.rows.first
+    expect(first).to_have_class(re.compile("kj-mod-active"))
+    assert listbox.get_attribute("aria-activedescendant") == first.get_attribute("id")
+    press("End")
+    expect(panel.rows.last).to_have_class(re.compile("kj-mod-active"))
+    press("Home")
+    press(" ")
+    press("Shift+ArrowDown")
+    expect(listbox.get_by_role("option", selected=True)).to_have_count(2)
+    press("Escape")
+    expect(listbox.get_by_role("option", selected=True)).to_have_count(0)
+    press("Control+a")
+    expect(panel.node.get_by_role("toolbar")).to_contain_text("4 selected")
+    press("Tab")
+    press("Tab")
+    for _ in range(8):
+        if panel.page.evaluate("document.activeElement.textContent") == "Compare":
+            break
+        press("Tab")
+    press("Enter")
+    compare = panel.node.locator(".kj-Compare")
+    expect(compare.locator(".uplot canvas")).to_be_visible()
+    expect(compare.locator("thead th")).to_have_count(4)
+    expect(compare.locator(".kj-best", has_text="0.9990 ★ @1")).to_be_visible()
+    panel.button("‹ All runs").press("Enter")
+    listbox.focus()
+    press("Enter")
+    expect(panel.node.locator(".kj-Detail")).to_be_visible()
+    panel.button("‹ All runs").press("Enter")
+    panel.tab("Runs").focus()
+    press("ArrowRight")
+    expect(panel.tab("Queue")).to_be_focused()
+    expect(panel.node).to_contain_text("Nothing waits")
+    press("ArrowRight")
+    expect(panel.node).to_contain_text("kafka-jupyter worker")
+    assert panel.errors == []
+
+
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+def test_axe_finds_nothing_wrong_in_any_page(lab: Lab, context: BrowserContext, theme: str) -> None:
+    panel = Panel.open(lab, context)
+    panel.theme(theme)
+    panel.filter("id:crowd -name:net-")
+    expect(panel.rows).to_have_count(4)
+    panel.rows.first.click(modifiers=["Control"])
+    panel.rows.last.click(modifiers=["Control"])
+    assert panel.violations() == []
+    panel.button("Compare").click()
+    expect(panel.node.locator(".uplot canvas")).to_be_visible()
+    assert panel.violations() == []
+    panel.button("‹ All runs").click()
+    panel.row(FAILED.run_id).click()
+    expect(panel.node.locator(".kj-Detail .kj-error")).to_be_visible()
+    panel.node.get_by_text("Show the whole traceback").click()
+    assert panel.violations() == []
+    panel.button("‹ All runs").click()
+    for page in ("Queue", "Workers"):
+        panel.tab(page).click()
+        assert panel.violations() == []
+
+
+# What runs themselves bring: names, numbers, metrics, errors.
+DATA = re.compile(
+    r"marathon|resnet|winner|of-bob|[0-9a-f]{4}|[\d./@%★ –·]*|(val_)?(accuracy|loss)( @\d+)?|mlp|(/work/)?vision\.ipynb"
+    r"|ValueError|it was bound to fail|Traceback[^¤]*|%kafka_attach crowd-[0-9a-f]{4}"
+)
+
+
+def test_words_come_from_the_translator(lab: Lab, context: BrowserContext) -> None:
+    """JupyterLab marks each translated text if it is asked to: what of ours bears no mark is data."""
+    panel = Panel.open(lab, context)
+    save = "value => window.jupyterapp.serviceManager.settings.save('@jupyterlab/translation-extension:plugin', value)"
+    panel.page.evaluate(save, '{"displayStringsPrefix": true, "stringsPrefix": "¤"}')
+    try:
+        panel.reload()
+        panel.show()
+        panel.filter("id:crowd -name:net-")
+        expect(panel.rows).to_have_count(4)
+        panel.rows.nth(0).click(modifiers=["Control"])
+        for step in (None, FAILED.run_id):
+            if step:
+                panel.row(step).click()
+                expect(panel.node.locator(".kj-Detail .kj-error")).to_be_visible()
+            texts = panel.node.evaluate(TEXTS)
+            assert len(texts) > 15
+            bare = [text for text in texts if "¤" not in text and not DATA.fullmatch(text.strip())]
+            assert bare == []
+    finally:
+        panel.page.evaluate(save, "{}")
+
+
+TEXTS = """panel => {
+  const found = [], walker = document.createTreeWalker(panel, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    if (walker.currentNode.parentElement.checkVisibility()) { found.push(walker.currentNode.data); }
+  }
+  panel.querySelectorAll('[placeholder], [title], [aria-label]').forEach(e =>
+    found.push(...['placeholder', 'title'].map(name => e.getAttribute(name) ?? '')));
+  return found;
+}"""
+
+
+def test_narrow_and_wide_nothing_is_cut_off(lab: Lab, context: BrowserContext) -> None:
+    panel = Panel.open(lab, context)
+    panel.filter("id:crowd -name:net-")
+    expect(panel.rows).to_have_count(4)
+    for width in (200, 250, 330, 480):
+        panel.node.evaluate("(node, width) => { node.style.width = `${width}px`; }", width)
+        assert panel.node.evaluate(OVERFLOWING) == [], width
+    panel.row(FAILED.run_id).click()
+    expect(panel.node.locator(".kj-Detail .kj-error")).to_be_visible()
+    for width in (200, 250, 330, 480):
+        panel.node.evaluate("(node, width) => { node.style.width = `${width}px`; }", width)
+        assert panel.node.evaluate(OVERFLOWING) == [], width
+
+
+# What is wider than the panel, though it neither scrolls nor ends in an ellipsis.
+OVERFLOWING = """panel => {
+  const frame = panel.getBoundingClientRect();
+  const cut = e => e.closest('.uplot, pre, .kj-tableBox, .kj-voice, .kj-metricsBox') || getComputedStyle(e).textOverflow === 'ellipsis';
+  return [...panel.querySelectorAll('*')]
+    .filter(e => e.checkVisibility() && !cut(e) && e.getBoundingClientRect().right > frame.right + 1)
+    .map(e => `${e.tagName} ${e.className} ${e.textContent.slice(0, 40)}`);
+}"""
+
+
+def test_a_run_that_ends_is_told_once_and_only_if_it_is_mine(log: Log, lab: Lab, context: BrowserContext) -> None:
+    mine, theirs = Member("mine", ends=None), Member("theirs", ends=None, owner="bob@test")
+    play(log, [mine, theirs])
+    panel = Panel.open(lab, context)
+    for member in (mine, theirs):
+        expect(panel.row(member.run_id)).to_have_attribute("data-state", "RUNNING")
+    for member in (theirs, mine):
+        log.write_control(control.Succeeded(**member.own(), epochs=4, log_end=member.last))
+        expect(panel.row(member.run_id)).to_have_attribute("data-state", "SUCCEEDED")
+    toast = panel.page.locator(".Toastify__toast")
+    expect(toast).to_have_count(1)
+    expect(toast).to_contain_text("Run mine: succeeded, val_accuracy 0.8750")
+    toast.get_by_role("button", name="Show").click()
+    expect(panel.node.locator(".kj-Detail")).to_have_attribute("data-run", mine.run_id)
+    assert panel.errors == []
