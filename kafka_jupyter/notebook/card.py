@@ -7,46 +7,18 @@ output is one bundle; a terminal gets a line when it begins and one when it ends
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kafka_jupyter.notebook.figures import CardState, Row, epochs_of, thinned
-from kafka_jupyter.notebook.statichtml import TRACEBACK_LIMIT, page, plain
+from kafka_jupyter.outputs.bundle import WIDGET_VIEW, Rows, bundle
+from kafka_jupyter.outputs.figures import CardState
+from kafka_jupyter.outputs.statichtml import plain
 
 if TYPE_CHECKING:
     from kafka_jupyter.notebook.widget import RunWidget
 
-MIME = "application/vnd.kafka-jupyter.run+json"
-WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-
 PERIOD = 0.25  # seconds between two updates
 SHARE = 0.1  # of the time is spent on them at most, however long a history is: the cell has better things to do
-SAVED_EPOCHS = 200  # a run in the saved notebook, for readers whose server does not know it
-
-Rows = Mapping[str, Sequence[Row]]
-
-
-def bundle(states: Sequence[CardState], rows: Rows, *, live: bool) -> dict[str, Any]:
-    """The output's data without the widget view: our own JSON, HTML and text.
-
-    While it is `live`, the page asks the server for the rows; the final one holds enough of them to stand alone.
-    """
-    entries = []
-    for state in states:
-        entry: dict[str, Any] = {"run_id": state["run_id"], "cursor": state.get("cursor") or "", "state": _kept(state)}
-        if not live:
-            entry["rows"] = [dict(row) for row in thinned(epochs_of(rows.get(state["run_id"], ())), SAVED_EPOCHS)]
-        entries.append(entry)
-    return {MIME: {"v": 1, "runs": entries}, "text/html": page(states, rows), "text/plain": plain(states, rows)}
-
-
-def _kept(state: CardState) -> dict[str, Any]:
-    """The state as the notebook keeps it: a traceback can be large, and the whole one is in the log."""
-    kept = {key: value for key, value in state.items() if key not in ("now_ms", "cursor")}
-    error = kept.get("error")
-    if error and len(error.get("traceback") or "") > TRACEBACK_LIMIT:
-        kept["error"] = {**error, "traceback": error["traceback"][-TRACEBACK_LIMIT:]}
-    return kept
 
 
 class Card:

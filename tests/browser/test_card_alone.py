@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import BrowserContext, expect
 
-from kafka_jupyter.notebook.card import MIME, WIDGET_VIEW, bundle
+from kafka_jupyter.outputs.bundle import MIME, WIDGET_VIEW, bundle
 from tests.browser.lab import ROOT, WITHOUT_SERVER_EXTENSION, Lab, running_lab
 from tests.browser.stage import Stage
 from tests.support.waiting import wait_until

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Locator, expect
 
 from kafka_jupyter.brokers import local
-from kafka_jupyter.notebook.card import MIME
+from kafka_jupyter.outputs.bundle import MIME
 from kafka_jupyter.protocol.task import Requirements
 from kafka_jupyter.runs.state import State
 from tests.browser.lab import ROOT

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import BrowserContext, expect
 
-from kafka_jupyter.notebook.card import MIME
+from kafka_jupyter.outputs.bundle import MIME
 from kafka_jupyter.runs.state import State
 from tests.browser.stage import LOAD, PRELUDE, Stage
 from tests.browser.test_live_card import READY_MS, endless, wait_moving

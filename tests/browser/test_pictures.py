@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, FloatRect, Locator, expect
 
-from kafka_jupyter.notebook.card import MIME
+from kafka_jupyter.outputs.bundle import MIME
 from kafka_jupyter.protocol.task import Requirements
 from tests.browser.lab import ROOT
 from tests.browser.stage import Stage

@@ -12,8 +12,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from kafka_jupyter.notebook.card import MIME, WIDGET_VIEW
 from kafka_jupyter.notebook.widget import HISTORY, RunWidget
+from kafka_jupyter.outputs.bundle import MIME, WIDGET_VIEW
 
 STORY = """
 from kafka_jupyter.notebook.card import Card

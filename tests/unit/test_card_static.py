@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from kafka_jupyter.notebook import figures
-from kafka_jupyter.notebook.card import MIME, SAVED_EPOCHS, bundle
-from kafka_jupyter.notebook.statichtml import page, plain
+from kafka_jupyter.outputs import figures
+from kafka_jupyter.outputs.bundle import MIME, SAVED_EPOCHS, bundle
+from kafka_jupyter.outputs.statichtml import page, plain
 
 ROOT = pathlib.Path(__file__).parents[2]
 CASES: dict[str, Any] = json.loads((ROOT / "labextension/tests/cases.json").read_text())
