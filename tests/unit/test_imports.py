@@ -25,6 +25,7 @@ WITHOUT_KERAS = [
     "kafka_jupyter.notebook.extension",
     "kafka_jupyter.notebook.live",
     "kafka_jupyter.models.allowlist",
+    "kafka_jupyter.outputs.finish",
 ]
 # A finder before all others: whoever looks for one of these packages fails as on a machine without it.
 _BLOCKED = """
