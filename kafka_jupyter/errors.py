@@ -34,6 +34,7 @@ KafkaJupyterError
 │   ├── SubmitUnknown
 │   ├── TaskTooLarge
 │   └── BadTask
+├── NotebookError                 a notebook file that cannot be finished
 └── RunError                      a run, or a handle of one
     ├── RunNotFound
     ├── RunAmbiguous
@@ -220,6 +221,10 @@ class TaskTooLarge(SubmitError):
 
 class BadTask(SubmitError):
     """{source} is no task that can be submitted: {why}"""
+
+
+class NotebookError(KafkaJupyterError):
+    """{file} was left as it is: {why}."""
 
 
 class RunError(KafkaJupyterError):

@@ -8,7 +8,16 @@ import sys
 import typer
 
 import kafka_jupyter
-from kafka_jupyter.cli import control_commands, dlq_commands, doctor, kafka_commands, run_commands, store_commands, topic_commands
+from kafka_jupyter.cli import (
+    control_commands,
+    dlq_commands,
+    doctor,
+    kafka_commands,
+    notebook_commands,
+    run_commands,
+    store_commands,
+    topic_commands,
+)
 from kafka_jupyter.errors import KafkaJupyterError
 
 app = typer.Typer(
@@ -39,6 +48,7 @@ control_commands.add_to(app)
 app.add_typer(dlq_commands.app)
 app.add_typer(topic_commands.app)
 app.add_typer(store_commands.app)
+app.add_typer(notebook_commands.app)
 
 
 def run() -> None:
