@@ -39,6 +39,7 @@ KafkaJupyterError
     ├── RunNotFound
     ├── RunAmbiguous
     ├── NotYourRun
+    ├── RunActive
     ├── RunEnded
     ├── RunEnding
     ├── BadWish
@@ -246,6 +247,10 @@ class RunAmbiguous(RunError):
 
 class NotYourRun(RunError):
     """Run {run_id} belongs to {owner}. Write its whole id and --force if you mean it."""
+
+
+class RunActive(RunError):
+    """Run {run_id} has not ended ({state}): its result can be saved once it has."""
 
 
 class RunEnded(RunError):

@@ -36,7 +36,7 @@ def bundle(states: Sequence[CardState], rows: Rows, *, live: bool) -> dict[str, 
 
 def _kept(state: CardState) -> dict[str, Any]:
     """The state as the notebook keeps it: a traceback can be large, and the whole one is in the log."""
-    kept = {key: value for key, value in state.items() if key not in ("now_ms", "cursor")}
+    kept = {key: value for key, value in state.items() if key not in ("now_ms", "cursor", "tally")}
     error = kept.get("error")
     if error and len(error.get("traceback") or "") > TRACEBACK_LIMIT:
         kept["error"] = {**error, "traceback": error["traceback"][-TRACEBACK_LIMIT:]}

@@ -18,6 +18,7 @@ from kafka_jupyter.errors import (
     CannotRetry,
     KafkaJupyterError,
     NotYourRun,
+    RunActive,
     RunEnded,
     RunEnding,
     RunNotFound,
@@ -37,6 +38,7 @@ _STATUS: dict[type[KafkaJupyterError], int] = {
     BadWish: 400,
     NotYourRun: 403,
     RunNotFound: 404,
+    RunActive: 409,
     RunEnded: 409,
     RunEnding: 409,
     CannotRetry: 409,
@@ -139,11 +141,11 @@ class Handler(APIHandler):
     def person(self) -> str:
         return str(self.current_user.name or self.current_user.username)
 
-    def run_ids(self, name: str, least: int = 1) -> frozenset[str] | None:
-        """None if the argument is not there."""
+    def run_ids(self, name: str, least: int = 1) -> tuple[str, ...] | None:
+        """In the order given, each once; None if the argument is not there."""
         if name not in self.request.query_arguments:
             return None
-        named = frozenset(filter(None, self.get_query_argument(name).split(",")))
+        named = tuple(dict.fromkeys(filter(None, self.get_query_argument(name).split(","))))
         if not least <= len(named) <= FOLLOWED_LIMIT or not all(map(ids.RUN_ID.match, named)):
             raise web.HTTPError(400, f"{name} must be {least} to {FOLLOWED_LIMIT} run ids, with commas between them")
         return named
@@ -170,6 +172,17 @@ class DetailsHandler(Handler):
     @guarded("read")
     async def get(self, run_id: str) -> None:
         await self.answer(self.manager.details(_checked(run_id), str(self.settings.get("server_root_dir", ""))))
+
+
+class OutputHandler(Handler):
+    """`runs=a,b`: what the output of a cell holds once these runs have ended. The page writes it into the notebook when somebody asks."""
+
+    @guarded("read")
+    async def get(self) -> None:
+        named = self.run_ids("runs")
+        if named is None:
+            raise web.HTTPError(400, "runs must be named, with commas between them")
+        await self.answer(self.manager.output(named))
 
 
 class RequestHandler(Handler):
@@ -263,6 +276,7 @@ def routes() -> list[tuple[str, type[Handler]]]:
         (rf"{root}/runs/([^/]+)/({'|'.join(REQUESTS)})", RequestHandler),
         (rf"{root}/runs/([^/]+)/settings", SettingsHandler),
         (rf"{root}/runs/([^/]+)/retry", RetryHandler),
+        (rf"{root}/output", OutputHandler),
         (rf"{root}/workers", WorkersHandler),
         (rf"{root}/health", HealthHandler),
         (rf"{root}/events", EventsHandler),

@@ -10,11 +10,11 @@ import functools
 import importlib.metadata
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from kafka_jupyter.errors import BrokerUnreachable, KafkaJupyterError, NotYourRun, RunEnded, RunNotFound
+from kafka_jupyter.errors import BrokerUnreachable, KafkaJupyterError, NotYourRun, RunActive, RunEnded, RunNotFound
 from kafka_jupyter.protocol import control
 from kafka_jupyter.server.limits import Limits
 from kafka_jupyter.settings import Settings
@@ -87,6 +87,14 @@ class Manager:
         session = await self.session()
         self._state(session, run_id)
         return await session.details(run_id, root)
+
+    async def output(self, run_ids: Sequence[str]) -> bytes:
+        """`{"final": true, "data": {mime: …}}` as JSON: one output that shows these runs. Raises RunNotFound, RunActive."""
+        session = await self.session()
+        for state in [self._state(session, run_id) for run_id in run_ids]:
+            if not state.terminal:
+                raise RunActive(run_id=state.run_id, state=str(state.state))
+        return await session.output(run_ids)
 
     async def request(self, kind: str, run_id: str, request_id: str, by: str, reason: str, force: bool = False) -> dict[str, Any]:
         """Appends what a person asks for; that it is in the log says nothing yet about the run.

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ from kafka_jupyter.brokers.reader import Reader
 from kafka_jupyter.client import asking
 from kafka_jupyter.client import retry as retrying
 from kafka_jupyter.errors import BrokerError, BrokerUnreachable, OffsetGone, RecordError
+from kafka_jupyter.outputs.bundle import bundle
 from kafka_jupyter.protocol import control, topics
 from kafka_jupyter.protocol.cursor import Cursor, tag_of
 from kafka_jupyter.runs import view
@@ -140,6 +141,17 @@ class Session:
                 task = self.log.read_task(state.task, run_id)
         return details(state, task, lambda part, name: self.store.read(part, name), root)
 
+    async def output(self, run_ids: Sequence[str]) -> bytes:
+        """The final bundle of runs that are known and have ended, as JSON; the same that their kernel would have left."""
+        return await self._in_thread(functools.partial(self._output, run_ids))
+
+    def _output(self, run_ids: Sequence[str]) -> bytes:
+        follower = self.follower
+        follower.wait(lambda: all(map(follower.has_all_rows, run_ids)), LAST_ROWS_S)
+        states = [state for state in map(follower.state, run_ids) if state is not None]
+        rows = {state.run_id: [view.row_json(n, row) for n, row in follower.history(state.run_id).rows] for state in states}
+        return msgspec.json.encode({"final": True, "data": bundle(self.cards(states), rows, live=False)})
+
     async def append(self, record: control.Record) -> None:
         """Returns when the record is acked. Raises DeliveryUnknown, BrokerError."""
         await self._in_thread(functools.partial(self.log.write_control, record))
@@ -177,12 +189,12 @@ class Session:
 
     # --- streams
 
-    async def join(self, runs: frozenset[str] | None, detail: frozenset[str] | None, text: str) -> Joined:
+    async def join(self, runs: Sequence[str] | None, detail: Sequence[str] | None, text: str) -> Joined:
         """A stream of `runs`, with batches and log lines of `detail`, from the cursor `text`; from now on if that is empty.
 
         Raises BrokerError if Kafka is needed and away.
         """
-        wanted = Wanted(runs, detail)
+        wanted = Wanted(None if runs is None else frozenset(runs), None if detail is None else frozenset(detail))
         cursor = await self._usable_cursor(text) if text else None
         if cursor is not None:
             subscriber, missed = self.hub.join(wanted, cursor)

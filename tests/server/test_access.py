@@ -36,7 +36,7 @@ def own_verbs(handler: type[APIHandler]) -> list[str]:
 def rules(jp_web_app: Any) -> list[tuple[str, str]]:
     """(verb, path) of all that the extension answers."""
     found = [(verb, path) for path, handler in our_rules(jp_web_app) for verb in own_verbs(handler)]
-    assert len(found) == 9, found
+    assert len(found) == 10, found
     return found
 
 
@@ -104,7 +104,7 @@ class TestWithACookie:
         assert (await server.post("runs/digits-3f2a9c01b7d4/stop", auth=False, headers=headers)).status == 404
 
     async def test_a_get_from_another_site_is_refused(self, server: Server, log: Log, cookie: str) -> None:
-        for path in ("runs", "events", "health", "workers", "runs/digits-3f2a9c01b7d4"):
+        for path in ("runs", "events", "health", "workers", "output", "runs/digits-3f2a9c01b7d4"):
             foreign = {"Cookie": cookie, "Referer": "https://evil.example/page"}
             assert (await server.get(path, auth=False, headers=foreign)).status == 403
 

@@ -151,6 +151,7 @@ async def test_hostile_text_as_a_run_id_is_refused_and_goes_nowhere(server: Serv
         server.post(f"runs/{text}/stop"),
         server.post(f"runs/{text}/retry"),
         server.get(f"events?runs={text}"),
+        server.get(f"output?runs={text}"),
     ):
         answer = await made
         assert answer.status == 400, answer.body
