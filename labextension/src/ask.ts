@@ -2,6 +2,7 @@
 import { type Json, isObject } from './rows';
 import type { Verb } from './run';
 import type { StreamHub } from './stream';
+import { trans } from './words';
 
 /** What the server said instead of doing it. `kind` is the name of its error, empty where it gave none. */
 export class Refused extends Error {
@@ -16,7 +17,19 @@ export class Refused extends Error {
 /** Raises Refused, or what broke the connection. */
 export async function ask(hub: StreamHub, runId: string, verb: Verb | 'settings', body: Json = {}): Promise<Json> {
   const asked = { method: 'POST', body: JSON.stringify(body) };
-  const response = await hub.request(`runs/${encodeURIComponent(runId)}/${verb}`, asked);
+  return answerOf(await hub.request(`runs/${encodeURIComponent(runId)}/${verb}`, asked));
+}
+
+/** What the output of a cell holds once these runs have ended: data by mime type. Raises Refused, or what broke the connection. */
+export async function askOutput(hub: StreamHub, runIds: readonly string[]): Promise<Json> {
+  const answer = await answerOf(await hub.request(`output?runs=${runIds.map(encodeURIComponent).join(',')}`));
+  if (!isObject(answer.data)) {
+    throw new Refused('', trans.__('the server has sent no output'));
+  }
+  return answer.data;
+}
+
+async function answerOf(response: Response): Promise<Json> {
   const answer: unknown = await response.json().catch(() => null);
   if (response.ok) {
     return isObject(answer) ? answer : {};

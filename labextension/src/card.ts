@@ -1,5 +1,5 @@
 /** The card of a cell: one row a run, at most four pictures a second, a voice that speaks when a state changes. */
-import { add, say } from './dom';
+import { add, button, say, show } from './dom';
 import { stateName } from './format';
 import { RunModel } from './model';
 import type { Verb } from './run';
@@ -15,9 +15,21 @@ export interface ICardOptions extends Partial<IViewOptions> {
   source: string;
   /** Follow what the runs write as well. */
   lines?: boolean;
+  /** The page's own notebook, if it does not hold the result of runs that have ended. */
+  keeper?: IKeeper;
   /** Called after each rendering. */
   rendered?(): void;
 }
+
+/** Puts the result into the notebook that shows the card: only when somebody asks for it. */
+export interface IKeeper {
+  /** Does the notebook lack the result? */
+  lacks(): boolean;
+  /** Raises with the reason if it cannot. */
+  keep(runIds: readonly string[]): Promise<void>;
+}
+
+const GRACE = 3_000; // ms behind the end, in which the kernel that waits puts the result there by itself
 
 export class RunCard {
   readonly node: HTMLElement;
@@ -35,6 +47,10 @@ export class RunCard {
     };
     this._voice = add('div', 'kj-voice', this.node);
     this._voice.setAttribute('role', 'status');
+    this._save = add('div', 'kj-save', this.node);
+    this._saveNote = add('span', '', this._save);
+    this._saveButton = button('kj-button', this._save, trans.__('Save result into notebook'), () => void this._keep());
+    show(this._save, false);
     this._theme = new MutationObserver(() => this._views.forEach(view => view.recolor()));
     this._theme.observe(document.body, {
       attributes: true,
@@ -61,6 +77,7 @@ export class RunCard {
         this._views.forEach(view => view.model.run?.terminal && view.fold());
         const model = new RunModel(runId, getHub(), this._options.lines);
         this._views.set(runId, new RunView(this.node, model, this._options));
+        this.node.appendChild(this._save);
         model.follow(() => this.refresh());
       }
     }
@@ -79,6 +96,7 @@ export class RunCard {
   dispose(): void {
     clearInterval(this._ticker);
     clearTimeout(this._timer);
+    clearTimeout(this._later);
     this._theme.disconnect();
     this._views.forEach((view, runId) => this._drop(runId, view));
     this.node.remove();
@@ -109,7 +127,34 @@ export class RunCard {
       view.render();
       this._speak(view.model);
     }
+    this._renderSave();
     this._options.rendered?.();
+  }
+
+  private _renderSave(): void {
+    const models = [...this._views.values()].map(view => view.model);
+    const over = models.length > 0 && models.every(model => model.known && model.run?.terminal && model.now() > model.run.ended_ms + GRACE);
+    const lacks = over && !!this._options.keeper?.lacks();
+    show(this._save, lacks);
+    say(this._saveNote, this._saveFailure || trans.__('The notebook does not hold this result yet.'));
+    if (!lacks && models.some(model => model.run?.terminal && model.now() <= model.run.ended_ms + GRACE)) {
+      this._later ??= setTimeout(() => {
+        this._later = undefined;
+        this.refresh();
+      }, GRACE);
+    }
+  }
+
+  private async _keep(): Promise<void> {
+    this._saveButton.disabled = true;
+    this._saveFailure = '';
+    try {
+      await this._options.keeper?.keep([...this._views.keys()]);
+    } catch (error) {
+      this._saveFailure = trans.__('It could not be saved: %1', error instanceof Error ? error.message : String(error));
+    }
+    this._saveButton.disabled = false;
+    this.refresh();
   }
 
   private _speak(model: RunModel): void {
@@ -129,6 +174,11 @@ export class RunCard {
   private _views = new Map<string, RunView>();
   private _spoken = new Map<string, string>();
   private _voice: HTMLElement;
+  private _save: HTMLElement;
+  private _saveNote: HTMLElement;
+  private _saveButton: HTMLButtonElement;
+  private _saveFailure = '';
+  private _later: ReturnType<typeof setTimeout> | undefined;
   private _theme: MutationObserver;
   private _ticker: ReturnType<typeof setInterval>;
   private _timer: ReturnType<typeof setTimeout> | undefined;

@@ -7,31 +7,50 @@ import { ServerConnection } from '@jupyterlab/services';
 import { ITranslator } from '@jupyterlab/translation';
 import { Widget } from '@lumino/widgets';
 
+import { askOutput } from './ask';
 import { RunCard } from './card';
+import { placeOf, replaceOutputs } from './notebooks';
 import { panel } from './panel/plugin';
-import { isObject } from './rows';
+import { type Json, isObject } from './rows';
 import { getHub } from './stream';
 import { uplotChart } from './uplotchart';
-import { useWords } from './words';
+import { trans, useWords } from './words';
 
 export const MIME = 'application/vnd.kafka-jupyter.run+json';
 
 /** ipywidgets registers its view with rank -10 on every notebook, and the lower one wins: ours needs no kernel. */
 const RANK = -20;
 
+/** Is this output one of ours, of exactly these runs? */
+function shows(data: unknown, runIds: readonly string[]): boolean {
+  return isObject(data) && runsOf(data[MIME]).join('\n') === runIds.join('\n');
+}
+
+function entriesOf(bundle: unknown): (Json & { run_id: string })[] {
+  const entries = isObject(bundle) && Array.isArray(bundle.runs) ? bundle.runs.filter(isObject) : [];
+  return entries.filter((entry): entry is Json & { run_id: string } => typeof entry.run_id === 'string');
+}
+
+function runsOf(bundle: unknown): string[] {
+  return entriesOf(bundle).map(entry => entry.run_id);
+}
+
 class RunRenderer extends Widget implements IRenderMime.IRenderer {
-  constructor() {
+  constructor(private readonly _app: JupyterFrontEnd) {
     super();
     this.addClass('kj-Renderer');
   }
 
   /** Called again at every update of the output: the card stays, so nothing flickers. */
   renderModel(model: IRenderMime.IMimeModel): Promise<void> {
-    const data: unknown = model.data[MIME];
-    const entries = isObject(data) && Array.isArray(data.runs) ? data.runs.filter(isObject) : [];
-    const runs = entries.filter((entry): entry is typeof entry & { run_id: string } => typeof entry.run_id === 'string');
+    const runs = entriesOf(model.data[MIME]);
+    this._held = runs.length > 0 && runs.every(run => isObject(run.state) && run.state.terminal === true);
     const plain = model.data['text/plain'];
-    this._card ??= new RunCard(this.node, { source: 'renderer', saved: typeof plain === 'string' ? plain : '' });
+    this._card ??= new RunCard(this.node, {
+      source: 'renderer',
+      saved: typeof plain === 'string' ? plain : '',
+      keeper: { lacks: () => !this._held && !!placeOf(this._app, this.node), keep: runIds => this._keep(runIds, runsOf(model.data[MIME])) }
+    });
     this._card.show(runs.map(run => run.run_id));
     for (const run of runs) {
       const shown = this._card.model(run.run_id);
@@ -48,7 +67,20 @@ class RunRenderer extends Widget implements IRenderMime.IRenderer {
     }
   }
 
+  /** Of runs of which some are retries of those that the output names: all of them, in the order of the card. */
+  private async _keep(runIds: readonly string[], named: readonly string[]): Promise<void> {
+    const place = placeOf(this._app, this.node);
+    if (!place) {
+      throw new Error(trans.__('this is no notebook'));
+    }
+    const data = await askOutput(getHub(), runIds);
+    if (!(await replaceOutputs(place, output => shows(output, named), data))) {
+      throw new Error(trans.__('the output has changed meanwhile'));
+    }
+  }
+
   private _card: RunCard | null = null;
+  private _held = false; // does the notebook hold the end?
 }
 
 const stream: JupyterFrontEndPlugin<void> = {
@@ -74,8 +106,8 @@ const renderer: JupyterFrontEndPlugin<void> = {
   description: 'Renders the runs of a cell live, from the log, without a kernel.',
   autoStart: true,
   requires: [IRenderMimeRegistry],
-  activate: (_: JupyterFrontEnd, registry: IRenderMimeRegistry) => {
-    registry.addFactory({ safe: true, mimeTypes: [MIME], createRenderer: () => new RunRenderer() }, RANK);
+  activate: (app: JupyterFrontEnd, registry: IRenderMimeRegistry) => {
+    registry.addFactory({ safe: true, mimeTypes: [MIME], createRenderer: () => new RunRenderer(app) }, RANK);
   }
 };
 

@@ -41,7 +41,7 @@ export const uplotChart: ChartFactory = (host, color) => {
       }
       plot?.destroy();
       shown = now;
-      const points = { show: x.length < 2, size: 5 };
+      const points = { show: (chart: uPlot) => chart.data[0].length < 2, size: 5 }; // of a single point there is no line
       plot = new uPlot(
         {
           width,

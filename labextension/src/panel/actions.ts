@@ -9,7 +9,7 @@ import type { RunsModel } from '../runs';
 import { type StreamHub, getHub } from '../stream';
 import { verbsOf } from '../summary';
 import { trans } from '../words';
-import type { INotebooks } from './notebooks';
+import type { INotebooks } from '../notebooks';
 
 /** In the order of the buttons. */
 export const VERBS: readonly Verb[] = ['stop', 'pause', 'resume', 'cancel', 'retry'];

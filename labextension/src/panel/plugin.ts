@@ -17,7 +17,7 @@ import { verbsOf } from '../summary';
 import { trans } from '../words';
 import { Actions, VERBS, labelOf } from './actions';
 import { DEFAULTS, type IPanelContext, type ISettings } from './context';
-import { notebooksOf } from './notebooks';
+import { notebooksOf } from '../notebooks';
 import { StatusItem, notifyEnds } from './status';
 import { ComparePage, RunPage, Sidebar } from './widgets';
 

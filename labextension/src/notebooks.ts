@@ -8,7 +8,7 @@ import type { JupyterFrontEnd } from '@jupyterlab/application';
 import { PathExt } from '@jupyterlab/coreutils';
 import type { Widget } from '@lumino/widgets';
 
-import { type Json, isObject } from '../rows';
+import { type Json, isObject } from './rows';
 
 export interface INotebooks {
   /** Opens the notebook, with the cell in front if it is there. Raises if there is no such file. */
