@@ -141,14 +141,16 @@ class Handler(APIHandler):
     def person(self) -> str:
         return str(self.current_user.name or self.current_user.username)
 
-    def run_ids(self, name: str, least: int = 1) -> tuple[str, ...] | None:
-        """In the order given, each once; None if the argument is not there."""
-        if name not in self.request.query_arguments:
-            return None
-        named = tuple(dict.fromkeys(filter(None, self.get_query_argument(name).split(","))))
+    def run_ids(self, text: str, least: int = 1) -> tuple[str, ...]:
+        """In the order given, each once. Raises 400."""
+        named = tuple(dict.fromkeys(filter(None, text.split(","))))
         if not least <= len(named) <= FOLLOWED_LIMIT or not all(map(ids.RUN_ID.match, named)):
-            raise web.HTTPError(400, f"{name} must be {least} to {FOLLOWED_LIMIT} run ids, with commas between them")
+            raise web.HTTPError(400, f"What was sent must name {least} to {FOLLOWED_LIMIT} run ids, with commas between them")
         return named
+
+    def some_ids(self, name: str, least: int = 1) -> tuple[str, ...] | None:
+        """`run_ids` of an argument that may be left out: None then, which means all runs."""
+        return self.run_ids(self.get_query_argument(name), least) if name in self.request.query_arguments else None
 
 
 class RunsHandler(Handler):
@@ -179,10 +181,7 @@ class OutputHandler(Handler):
 
     @guarded("read")
     async def get(self) -> None:
-        named = self.run_ids("runs")
-        if named is None:
-            raise web.HTTPError(400, "runs must be named, with commas between them")
-        await self.answer(self.manager.output(named))
+        await self.answer(self.manager.output(self.run_ids(self.get_query_argument("runs", ""))))
 
 
 class RequestHandler(Handler):
@@ -241,7 +240,7 @@ class EventsHandler(Handler):
 
     @guarded("read")
     async def get(self) -> None:
-        runs, detail = self.run_ids("runs"), self.run_ids("detail", least=0)
+        runs, detail = self.some_ids("runs"), self.some_ids("detail", least=0)
         cursor = self.request.headers.get("Last-Event-ID") or self.get_query_argument("cursor", "")
         try:
             session = await self.manager.session()
