@@ -153,7 +153,7 @@ class Log:
 
     def read_task(self, place: control.TaskPlace, run_id: str, timeout_s: float = 10.0) -> Task:
         """The Task at its place. Raises NewerRecord, BadRecord (also when another run's record is there), OffsetGone, BrokerError."""
-        if self.topics.base(place.topic) not in (topics.TASK, "task.high", "task.low"):
+        if place.topic not in map(self.topics.name, (topics.TASK, "task.high", "task.low")):
             raise errors.BadRecord(topic=place.topic, partition=place.partition, offset=place.offset, why="no task topic")
         messages = self.read_range((place.topic, place.partition), place.offset, place.offset + 1, timeout_s)
         for message in messages:

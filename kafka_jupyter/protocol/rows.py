@@ -57,6 +57,20 @@ class LogLine(msgspec.Struct, frozen=True, tag_field="type", tag="line", omit_de
 Row = EpochEnded | BatchProgress | LogLine
 
 LINE_LIMIT = 4096  # characters of one LogLine; longer ones are cut with a mark
+METRICS_LIMIT = 1000  # metrics of one row
+NAME_LIMIT = 200  # characters of a metric's name
+
+
+def bounded(row: Row) -> Row:
+    """The row as a reader keeps it. A worker of ours keeps these limits; anybody who may write to the topic need not."""
+    if isinstance(row, LogLine):
+        if len(row.text) <= 2 * LINE_LIMIT:
+            return row
+        return msgspec.structs.replace(row, text=f"{row.text[:LINE_LIMIT]} … ({len(row.text) - LINE_LIMIT} more characters)")
+    if len(row.metrics) <= METRICS_LIMIT and all(len(name) <= NAME_LIMIT for name in row.metrics):
+        return row
+    some = list(row.metrics.items())[:METRICS_LIMIT]
+    return msgspec.structs.replace(row, metrics={name[:NAME_LIMIT]: value for name, value in some})
 
 
 class RowBatch(msgspec.Struct, frozen=True, tag_field="type", tag="rows", omit_defaults=True):

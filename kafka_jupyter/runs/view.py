@@ -11,9 +11,12 @@ from typing import Any
 import msgspec
 
 from kafka_jupyter.protocol import control, ids
-from kafka_jupyter.protocol.rows import BatchProgress, EpochEnded, LogLine, Row, RowBatch
+from kafka_jupyter.protocol.rows import BatchProgress, EpochEnded, LogLine, Row, RowBatch, bounded
 from kafka_jupyter.protocol.topics import DAY_MS
 from kafka_jupyter.runs.state import RunState, Start, State, too_old_ms
+
+# Characters of what somebody wrote that a page is sent, and entries of a list: more of it is in the log.
+NAME_LIMIT, PATH_LIMIT, MESSAGE_LIMIT, TRACEBACK_LIMIT, LIST_LIMIT = 200, 1000, 20_000, 100_000, 1000
 
 WARNED_DAYS = 3.0  # before a run is ended for its age, its card says so
 
@@ -40,7 +43,7 @@ class RowLog:
                         continue
                     del kept[latest]
                 self._progress[attempt] = row.seq
-            kept[row.seq] = row
+            kept[row.seq] = row = bounded(row)
             new.append(row)
         return new
 
@@ -158,11 +161,11 @@ def failure_of(state: RunState) -> dict[str, Any] | None:
     if isinstance(failure, control.Failed) and state.state is not State.CANCELLED:
         return {
             "reason": failure.reason,
-            "error": failure.error or failure.reason,
-            "message": essence(failure.message),
-            "traceback": _ANSI.sub("", failure.traceback),
+            "error": (failure.error or failure.reason)[:NAME_LIMIT],
+            "message": essence(failure.message)[:MESSAGE_LIMIT],
+            "traceback": _ANSI.sub("", failure.traceback[-TRACEBACK_LIMIT:]),
             "attempt": failure.n,
-            "worker": failure.worker,
+            "worker": failure.worker[:NAME_LIMIT],
             "signal": failure.signal,
             "memory": failure.memory,
             "fields": failure.fields,
@@ -235,9 +238,9 @@ def card_state(state: RunState, *, queue: int | None = None, waiting: str = "", 
         "v": 1,
         "run_id": state.run_id,
         "short": ids.short(state.run_id),
-        "name": submitted.name if submitted else state.run_id,
-        "owner": submitted.owner if submitted else "",
-        "model": submitted.model_name if submitted else "",
+        "name": submitted.name[:NAME_LIMIT] if submitted else state.run_id,
+        "owner": submitted.owner[:NAME_LIMIT] if submitted else "",
+        "model": submitted.model_name[:NAME_LIMIT] if submitted else "",
         "state": str(state.state),
         "wish": str(state.wish),
         "terminal": state.terminal,
@@ -245,9 +248,9 @@ def card_state(state: RunState, *, queue: int | None = None, waiting: str = "", 
         "starts": [{"n": s.n, "epoch": s.epoch, "step": s.step} for s in state.starts],
         "epochs": submitted.epochs if submitted else 0,
         "initial_epoch": submitted.initial_epoch if submitted else 0,
-        "worker": worker,
-        "host": start.host if start else "",
-        "device": start.device if start else "",
+        "worker": worker[:NAME_LIMIT],
+        "host": start.host[:NAME_LIMIT] if start else "",
+        "device": start.device[:NAME_LIMIT] if start else "",
         "submitted_ms": state.first_ms if state.submitted_ms is None else state.submitted_ms,
         "started_ms": start.at_ms if start else None,
         "ended_ms": state.end_ms,
@@ -256,7 +259,7 @@ def card_state(state: RunState, *, queue: int | None = None, waiting: str = "", 
         "waiting": waiting,
         "warning": warning_of(state, now_ms),
         "error": failure_of(state),
-        "ended_by": state.ended_by,
+        "ended_by": state.ended_by[:NAME_LIMIT],
         "process": process_of(state),
         "checkpoint": {"epoch": checkpoint.epoch, "step": checkpoint.step} if checkpoint else None,
         "applied": {"settings": numbers(applied.settings), "epoch": applied.epoch, "step": applied.step} if applied else None,
@@ -264,15 +267,19 @@ def card_state(state: RunState, *, queue: int | None = None, waiting: str = "", 
         "stopped_early": isinstance(end, control.Succeeded) and end.stopped_early,
         "epochs_done": end.epochs if isinstance(end, control.Succeeded) else None,
         "metrics": end.metrics if isinstance(end, control.Succeeded) else {},
-        "files": [file.path for file in end.files] if isinstance(end, control.Succeeded) else [],
-        "notebook": submitted.notebook if submitted else "",
-        "cell": submitted.cell if submitted else "",
-        "labels": submitted.labels if submitted else {},
+        "files": [file.path[:PATH_LIMIT] for file in end.files[:LIST_LIMIT]] if isinstance(end, control.Succeeded) else [],
+        "notebook": submitted.notebook[:PATH_LIMIT] if submitted else "",
+        "cell": submitted.cell[:NAME_LIMIT] if submitted else "",
+        "labels": _labels(submitted.labels) if submitted else {},
         "read_only": state.newer,
         "upto": state.upto,
         "now_ms": now_ms,
     }
     return shown
+
+
+def _labels(labels: Mapping[str, str]) -> dict[str, str]:
+    return {name[:NAME_LIMIT]: value[:NAME_LIMIT] for name, value in list(labels.items())[:LIST_LIMIT]}
 
 
 def row_json(attempt: int, row: Row) -> dict[str, Any]:

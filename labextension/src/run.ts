@@ -153,7 +153,7 @@ function tallyOf(value: unknown): ITally | null {
   return {
     done: numberOf(value.done),
     metrics: metricsOf(value.metrics),
-    best: Object.fromEntries(pairs),
+    best: Object.fromEntries(pairs.map(([name, best]) => [text(name), best])),
     seconds: numberOf(value.seconds),
     at_ms: numberOf(value.at_ms)
   };

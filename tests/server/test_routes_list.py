@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import pytest
 
 from kafka_jupyter.brokers.log import Log
+from kafka_jupyter.protocol import control
 from kafka_jupyter.protocol.rows import BatchProgress, EpochEnded, LogLine
 from kafka_jupyter.server.manager import Manager
 from tests.server.raw import Server, Stream, eventually
@@ -74,8 +76,6 @@ async def test_a_resumed_run_has_the_tally_of_what_counts(server: Server, log: L
 
 
 def _released(player: Player) -> Any:
-    from kafka_jupyter.protocol import control
-
     return control.Released(**player.own(), reason="shutdown")
 
 
@@ -141,12 +141,11 @@ async def test_details_tell_what_was_trained_its_attempts_and_artifacts(server: 
     assert (attempt["n"], attempt["worker"], attempt["ended"]) == (1, "box-1", "SUCCEEDED")
 
 
-async def test_details_of_a_run_whose_task_nobody_can_read_tell_the_rest(server: Server, log: Log) -> None:
+@pytest.mark.parametrize("foreign", [False, True], ids=["another run's", "in a topic that is none of ours"])
+async def test_details_of_a_run_whose_task_nobody_can_read_tell_the_rest(server: Server, log: Log, foreign: bool) -> None:
     player = Player.new(log)
     place = log.write_task(task("another-3f2a9c01b7d4"))
-    player.submit(submitted=False)
-    from kafka_jupyter.protocol import control
-
+    place = control.TaskPlace("task", 0, 0) if foreign else place
     player.say(control.Submitted(run_id=player.run_id, task=place, name="digits", owner="ada@test", epochs=3))
     answer = await _known(server, player.run_id)
     assert (answer["task"], answer["parameters"], answer["source"]) == (False, {}, "")

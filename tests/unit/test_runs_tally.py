@@ -46,3 +46,8 @@ def test_its_best_is_the_one_that_the_card_stars(values: list[float | None]) -> 
 
 def enumerate_from_one(values: list[float | None]) -> list[tuple[int, float | None]]:
     return list(enumerate(values, 1))
+
+
+def test_a_row_that_comes_late_counts_for_the_best_and_sets_nothing_back() -> None:
+    tally = Tally([row(0, loss=0.9), row(2, loss=0.5), row(1, 0.0, loss=0.4)]).as_json()
+    assert (tally["done"], tally["metrics"], tally["best"], tally["seconds"]) == (3, {"loss": 0.5}, {"loss": (0.4, 2)}, 0.5)

@@ -311,3 +311,27 @@ def test_a_cancelled_run_shows_no_error() -> None:
 def test_a_row_of_a_page_names_its_attempt() -> None:
     row = view.row_json(2, LogLine(7, 0, 3, "hello"))
     assert row == {"attempt": 2, "type": "line", "seq": 7, "epoch": 0, "step": 3, "text": "hello"}
+
+
+def test_what_somebody_wrote_at_length_is_cut_for_pages() -> None:
+    long = "x" * 1_000_000
+    first = control.Submitted(
+        run_id=RUN, task=control.TaskPlace("task", 0, 0), name=long, owner=long, model_name=long, notebook=long, cell=long,
+        labels={long: long, **{str(i): "y" for i in range(5000)}},
+    )  # fmt: skip
+    failure = of_attempt(control.Failed, 1, retryable=False, reason="exception", error=long, message=long, traceback=long)
+    card = _card(first, claimed(1), of_attempt(control.Started, 1, host=long, device=long), failure)
+    assert len(json.dumps(card)) < 200_000
+    assert card["error"]["traceback"] == "x" * view.TRACEBACK_LIMIT
+
+
+def test_rows_of_anybody_are_kept_within_bounds() -> None:
+    log = view.RowLog()
+    metrics: dict[str, float | None] = {"m" * 10_000: 1.0, **{str(i): 0.0 for i in range(5000)}}
+    kept = log.add(_batch(1, [LogLine(1, 0, 0, "x" * 10_000_000), LogLine(2, 0, 0, "short"), EpochEnded(3, 0, 3, metrics)]))
+    assert isinstance(kept[0], LogLine)
+    assert kept[0].text == "x" * 4096 + " … (9995904 more characters)"
+    assert kept[1] == LogLine(2, 0, 0, "short")
+    assert isinstance(kept[2], EpochEnded)
+    assert len(kept[2].metrics) == 1000
+    assert next(iter(kept[2].metrics)) == "m" * 200
