@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kafka_jupyter.outputs.bundle import WIDGET_VIEW, Rows, bundle
-from kafka_jupyter.outputs.figures import CardState
 from kafka_jupyter.outputs.statichtml import plain
+from kafka_jupyter.runs.figures import CardState
 
 if TYPE_CHECKING:
     from kafka_jupyter.notebook.widget import RunWidget

@@ -13,7 +13,7 @@ from typing import Any
 import anywidget
 import traitlets
 
-from kafka_jupyter.outputs.figures import CardState, Row, epochs_of, thinned
+from kafka_jupyter.runs.figures import CardState, Row, epochs_of, thinned
 
 _STATIC = pathlib.Path(__file__).parent / "static"
 

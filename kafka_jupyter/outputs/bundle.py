@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kafka_jupyter.outputs.figures import CardState, Row, epochs_of, thinned
 from kafka_jupyter.outputs.statichtml import TRACEBACK_LIMIT, page, plain
+from kafka_jupyter.runs.figures import CardState, Row, epochs_of, thinned
 
 MIME = "application/vnd.kafka-jupyter.run+json"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"

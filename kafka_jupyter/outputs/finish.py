@@ -14,9 +14,9 @@ from typing import Any
 
 from kafka_jupyter.outputs import jsontext, widgets
 from kafka_jupyter.outputs.bundle import MIME, WIDGET_VIEW, bundle
-from kafka_jupyter.outputs.figures import CardState, Row
 from kafka_jupyter.outputs.jsontext import Edit, Node
 from kafka_jupyter.protocol import ids
+from kafka_jupyter.runs.figures import CardState, Row
 
 RUN_LIMIT = 1000  # of one output: each of them may bring 200 rows into the file
 NAMED = 3  # runs that a sentence names

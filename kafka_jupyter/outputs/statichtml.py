@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 
-from kafka_jupyter.outputs.figures import (
+from kafka_jupyter.runs.figures import (
     CardState,
     MetricLine,
     Row,

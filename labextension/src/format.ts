@@ -1,4 +1,4 @@
-/** Words and numbers as a person reads them. `kafka_jupyter/outputs/figures.py` is the same in Python: tests/cases.json holds both. */
+/** Words and numbers as a person reads them. `kafka_jupyter/runs/figures.py` is the same in Python: tests/cases.json holds both. */
 
 import { trans } from './words';
 

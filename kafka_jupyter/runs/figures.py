@@ -1,4 +1,4 @@
-"""Words, numbers and best values as the card shows them: the Python twin of the front end's format.ts and summary.ts.
+"""Words, numbers and best values as a card and a terminal show them. Pure. The Python twin of the front end's format.ts and summary.ts.
 
 labextension/tests/cases.json holds both to the same answers.
 """
