@@ -15,6 +15,9 @@ from kafka_jupyter.runs.view import PROCESSES, best, grows
 CardState = Mapping[str, Any]
 Row = Mapping[str, Any]
 
+SLOW_EPOCH_S = 5.0  # only then a person reads the batches
+LONGEST_S = 1e9  # of an epoch: what claims more is no measurement, and could not be reckoned with
+
 
 def metric(value: float | None) -> str:
     """Four decimals where they mean something. `None` is how NaN and infinity travel."""
@@ -155,10 +158,52 @@ def since(applied: Mapping[str, Any] | None) -> str:
     return f"{named} since epoch {applied['epoch'] + 1}, batch {applied['step']}" if applied and named else ""
 
 
-def fraction(state: CardState, epochs: Sequence[Row]) -> float:
+def batch_of(rows: Sequence[Row]) -> Row | None:
+    """The newest batch of the epoch that is under way; None where an epoch has ended since."""
+    return next((row if row.get("type") == "batch" else None for row in reversed(rows) if row.get("type") in ("batch", "epoch")), None)
+
+
+def fraction(state: CardState, epochs: Sequence[Row], batch: Row | None = None) -> float:
     """Share of the training that is done, 0..1."""
     if state["state"] == "SUCCEEDED":
         return 1.0
     first = int(state.get("initial_epoch") or 0)
     wanted = max(1, int(state.get("epochs") or 0) - first)
-    return min(1.0, max(0.0, (epochs_done(state, epochs) - first) / wanted))
+    return min(1.0, max(0.0, (epochs_done(state, epochs) - first + _part(state, batch)) / wanted))
+
+
+def _part(state: CardState, batch: Row | None) -> float:
+    """Of the epoch under way, 0..1."""
+    steps = int((batch or {}).get("steps") or 0)
+    return min(1.0, int(batch.get("step") or 0) / steps) if batch and steps > 0 and not state.get("terminal") else 0.0
+
+
+def seconds_per_epoch(epochs: Sequence[Row]) -> float:
+    """The middle one of the last five, so that the first (it compiles) and hiccups do not count. 0: nothing is known."""
+    seconds = sorted(s for s in (float(row.get("seconds") or 0) for row in epochs[-5:]) if 0 < s < LONGEST_S)
+    return seconds[len(seconds) // 2] if seconds else 0.0
+
+
+def left_ms(state: CardState, epochs: Sequence[Row], batch: Row | None, now_ms: float) -> float | None:
+    """ms until the last epoch should be over; None where nothing can be said yet."""
+    seconds = seconds_per_epoch(epochs)
+    if seconds:
+        since_last = max(0.0, now_ms - float(epochs[-1].get("at_ms") or 0)) / (seconds * 1000)
+        under_way = _part(state, batch) or min(0.95, since_last)
+        return max(0.0, (int(state.get("epochs") or 0) - epochs_done(state, epochs) - under_way) * seconds * 1000)
+    done, started = fraction(state, epochs, batch), float(state.get("started_ms") or 0)
+    spent = now_ms - started
+    return spent * (1 - done) / done if done > 0.01 and started and spent > 3000 else None
+
+
+def under_way(state: CardState, epochs: Sequence[Row], batch: Row | None, now_ms: float) -> str:
+    """ "epoch 2 of 20 · batch 20 of 40 · 18:30 left": how far a run is that moves. The front end's `when`."""
+    if not state.get("attempt"):
+        return f"{state['epochs']} epoch{'' if state['epochs'] == 1 else 's'}" if state.get("epochs") else ""
+    of = f" of {state['epochs']}" if state.get("epochs") else ""
+    parts, pace = [f"epoch {max(1, epochs_done(state, epochs))}{of}"], seconds_per_epoch(epochs)
+    if batch and (not pace or pace >= SLOW_EPOCH_S):
+        steps = f" of {batch['steps']}" if batch.get("steps") else ""
+        parts = [f"epoch {_number(batch)}{of}", f"batch {batch.get('step', 0)}{steps}"]
+    left = left_ms(state, epochs, batch, now_ms) if state["state"] == "RUNNING" else None
+    return " · ".join([*parts, *([f"{duration(left + 999)} left"] if left is not None else [])])

@@ -4,8 +4,8 @@ import { test } from 'node:test';
 import cases from './cases.json';
 import { ago, duration, goal, metric, ordinal, pace, tone } from '../src/format';
 import { runOf } from '../src/run';
-import { rowOf } from '../src/rows';
-import { headline, metricLines, since, steer } from '../src/summary';
+import { History, rowOf } from '../src/rows';
+import { headline, metricLines, progress, since, steer, timeLeft, when } from '../src/summary';
 
 test('numbers, durations and goals are those of the kernel side', () => {
   for (const [value, text] of cases.metric) {
@@ -38,6 +38,18 @@ test('how a run was paused, cancelled or changed is said as on the kernel side',
   }
   for (const [applied, text] of cases.since) {
     assert.equal(since(run({ state: 'RUNNING', applied }).applied), text);
+  }
+});
+
+test('how far a moving run is, and how long it will take, is said as on the kernel side', () => {
+  for (const { run, rows, now, fraction, left, text } of cases.under_way) {
+    const history = new History();
+    history.add(rows.map(row => rowOf({ attempt: 1, ...row })!));
+    const moving = runOf({ run_id: 'digits-3f2a9c01b7d4', state: 'RUNNING', epochs: 20, ...run })!;
+    assert.equal(progress(moving, history).fraction, fraction);
+    const time = timeLeft(moving, history, now);
+    assert.equal(time === null ? null : Math.round(time), left);
+    assert.equal(when(moving, history, now), text);
   }
 });
 

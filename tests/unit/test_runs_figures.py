@@ -91,6 +91,26 @@ def test_the_share_that_is_done_counts_from_the_first_epoch_of_this_fit() -> Non
     assert figures.fraction(state(state="SUCCEEDED", epochs_done=5), []) == 1.0
 
 
+@pytest.mark.parametrize("case", CASES["under_way"], ids=lambda case: case["text"])
+def test_how_far_a_moving_run_is_and_how_long_it_will_take_is_said_as_in_the_front_end(case: dict[str, Any]) -> None:
+    moving, epochs, batch, now = state(**case["run"]), figures.epochs_of(case["rows"]), figures.batch_of(case["rows"]), case["now"]
+    assert figures.fraction(moving, epochs, batch) == case["fraction"]
+    left = figures.left_ms(moving, epochs, batch, now)
+    assert left is None if case["left"] is None else left == pytest.approx(case["left"], abs=1)
+    assert figures.under_way(moving, epochs, batch, now) == case["text"]
+
+
+def test_a_batch_counts_until_its_epoch_or_its_run_has_ended() -> None:
+    batch = {"type": "batch", "seq": 1, "epoch": 0, "step": 10, "steps": 40}
+    assert figures.batch_of([batch, epoch(0)]) is None
+    assert figures.batch_of([epoch(0), batch, {"type": "line"}]) is batch
+    assert figures.fraction(state(state="FAILED", epochs=1), [], batch) == 0.0
+
+
+def test_a_time_that_cannot_be_is_not_reckoned_with() -> None:
+    assert figures.left_ms(state(attempt=1), [epoch(0) | {"seconds": 1e308, "at_ms": 0}], None, 1) is None
+
+
 def test_of_many_rows_a_few_are_chosen_evenly_the_first_and_the_last_among_them() -> None:
     assert [row["epoch"] for row in figures.thinned([epoch(i) for i in range(101)], 5)] == [0, 25, 50, 75, 100]
     assert len(figures.thinned([epoch(i) for i in range(4)], 5)) == 4
