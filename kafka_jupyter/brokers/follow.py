@@ -166,6 +166,12 @@ class Follower:
         with self._lock:
             return self._ledger.history(run_id)
 
+    def rows_of(self, run_id: str, attempt: int) -> list[Row]:
+        """All rows of one attempt, accepted or not; reads what is not in memory, as `history` does. KeyError for an unknown run."""
+        self.history(run_id)
+        with self._lock:
+            return self._ledger.rows_of(run_id, attempt)
+
     def history_here(self, run_id: str) -> view.History | None:
         """The accepted rows that are in memory; never waits. None for an unknown run."""
         with self._lock:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from kafka_jupyter.client.client import Client
-from kafka_jupyter.client.handle import RunEvent, TrainingRun
+from kafka_jupyter.client.events import RunEvent
+from kafka_jupyter.client.handle import TrainingRun
 
 __all__ = ["Client", "RunEvent", "TrainingRun", "attach", "runs"]
 

@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
-import queue
 import time
 import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from kafka_jupyter import errors
-from kafka_jupyter.brokers.follow import Change, Follower
-from kafka_jupyter.client import failure, find, outcome, retry, targets, words
+from kafka_jupyter.brokers.follow import Follower
+from kafka_jupyter.client import events, failure, find, outcome, retry, targets, words
 from kafka_jupyter.client.asking import Asker
+from kafka_jupyter.client.events import RunEvent
 from kafka_jupyter.protocol import control
-from kafka_jupyter.protocol.rows import BatchProgress, EpochEnded, LogLine, Metrics, Row
+from kafka_jupyter.protocol.rows import Metrics, Row
 from kafka_jupyter.runs.state import TERMINAL, RunState, State
-from kafka_jupyter.runs.view import History, numbers
+from kafka_jupyter.runs.view import History
 
 if TYPE_CHECKING:
     from kafka_jupyter.client.client import Client
     from kafka_jupyter.client.connection import Connection
 
 LAST_ROWS_S = 5.0  # the last rows of an ended run may come a moment after its end
-
-
-@dataclasses.dataclass(frozen=True)
-class RunEvent:
-    """`kind`: "state", "epoch", "batch", "line" or "applied" (`metrics`: the settings that hold from there on). `epoch` is 0-based,
-    `step` counts the batches done in it."""
-
-    kind: str
-    state: State
-    attempt: int = 0
-    epoch: int = 0
-    step: int = 0
-    metrics: Metrics = dataclasses.field(default_factory=dict)
-    text: str = ""
 
 
 class TrainingRun:
@@ -157,6 +142,11 @@ class TrainingRun:
         history = self._history()
         return list(history.rows) if history else []
 
+    def rows_of(self, attempt: int) -> list[Row]:
+        """All rows of one attempt, those included that a later attempt has replaced. Empty for an attempt that never started."""
+        follower = self._client.peek()
+        return follower.rows_of(self.id, attempt) if follower is not None and follower.state(self.id) is not None else []
+
     def __repr__(self) -> str:
         return f"<TrainingRun {self.summary()}>"
 
@@ -235,46 +225,16 @@ class TrainingRun:
         self.wait()
         return outcome.fetch_files(self._connection(), self._state(), pathlib.Path(folder))
 
-    def events(self) -> Iterator[RunEvent]:
-        """Everything that happens to the run, from its start to its end; waits for what is to come."""
-        follower = self._connection().follower()
-        news: queue.SimpleQueue[None] = queue.SimpleQueue()
+    def events(self, timeout: float | None = None) -> Iterator[RunEvent]:
+        """Everything that happens to the run, from its start to its end; waits for what is to come, at most `timeout` seconds.
 
-        def listen(change: Change) -> None:
-            if change.run_id == self.id:
-                news.put(None)
-
-        leave = follower.subscribe(listen)
-        try:
-            yield from self._events(follower, news)
-        finally:
-            leave()
-
-    def _events(self, follower: Follower, news: queue.SimpleQueue[None]) -> Iterator[RunEvent]:
-        seen: set[tuple[int, int]] = set()
-        applied = 0
-        last: State | None = None
-        while True:
-            state = follower.state(self.id)
-            over = state is not None and state.terminal and follower.has_all_rows(self.id)
-            now = state.state if state is not None else State.QUEUED
-            for attempt, row in follower.history(self.id).rows if state is not None else ():
-                if (attempt, row.seq) not in seen:
-                    seen.add((attempt, row.seq))
-                    yield _event(attempt, row, now)
-            for answer in state.applications[applied:] if state is not None else ():
-                applied += 1
-                yield _applied(answer, now)
-            if now is not last and (over or now not in TERMINAL):
-                last = now
-                yield RunEvent("state", now, state.last_n if state else 0)
-            if over:
-                return
-            try:
-                news.get(timeout=1.0)
-            except queue.Empty:
-                if not follower.alive:
-                    raise self._connection().log.cluster.unreachable() from None
+        Raises WaitTimeout; the run goes on.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for event in events.of(self._connection().follower(), self.id, deadline):
+            if event is None:
+                raise errors.WaitTimeout(run_id=self.id, seconds=timeout, progress=self.progress)
+            yield event
 
     # --- what a person can ask for. Another person's run needs its whole id and force: NotYourRun otherwise
 
@@ -305,7 +265,7 @@ class TrainingRun:
         if answer is not None and "refused" in answer.settings:
             what = f"a learning rate of {learning_rate:g}"
             raise errors.BadWish(run_id=self.id, what=what, why=f"its worker says: {answer.settings['refused']}")
-        return _applied(answer, self.state or State.RUNNING) if answer is not None else None
+        return events.applied(answer, self.state or State.RUNNING) if answer is not None else None
 
     def retry(self, *, force: bool = False, **edits: Any) -> TrainingRun:
         """A new run that goes on from the last checkpoint of this one, which is FAILED, CANCELLED or DEAD. Once, however often it is
@@ -356,19 +316,6 @@ class TrainingRun:
 def _terminal(follower: Follower, run_id: str) -> bool:
     state = follower.state(run_id)
     return state is not None and state.terminal
-
-
-def _event(attempt: int, row: Row, state: State) -> RunEvent:
-    if isinstance(row, EpochEnded):
-        return RunEvent("epoch", state, attempt, row.epoch, row.step, dict(row.metrics))
-    if isinstance(row, BatchProgress):
-        return RunEvent("batch", state, attempt, row.epoch, row.step, dict(row.metrics))
-    assert isinstance(row, LogLine)
-    return RunEvent("line", state, attempt, row.epoch, row.step, text=row.text)
-
-
-def _applied(answer: control.Applied, state: State) -> RunEvent:
-    return RunEvent("applied", state, answer.n, answer.epoch, answer.step, dict(numbers(answer.settings)))
 
 
 def _with_traceback(error: errors.RunError) -> errors.RunError:

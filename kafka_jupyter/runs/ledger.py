@@ -59,6 +59,11 @@ class Ledger:
     def history(self, run_id: str) -> view.History:
         return view.history(self.states[run_id], self._logs.get(run_id))
 
+    def rows_of(self, run_id: str, attempt: int) -> list[Row]:
+        """All rows of an attempt that started, those included that a later one has replaced: what it said before it broke off."""
+        log = self._logs.get(run_id)
+        return [row for start in self.states[run_id].starts if log is not None and start.n == attempt for row in log.of(start)]
+
     def waiting(self) -> list[RunState]:
         """Runs that a free slot may take, in the order in which they are taken."""
         return choose.order(s for s in self.active.values() if s.claimable)

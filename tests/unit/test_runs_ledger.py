@@ -48,6 +48,19 @@ def test_rows_may_come_before_the_records_of_their_run() -> None:
     assert [row.epoch for row in ledger.history(RUN).epochs] == [0, 1]
 
 
+def test_of_an_attempt_that_broke_off_everything_is_kept_that_it_said() -> None:
+    """A later attempt resumes before its last rows: they count no more, but they tell why it broke off."""
+    ledger = Ledger()
+    told = [submitted(), claimed(), of_attempt(control.Started), of_attempt(control.Failed), claimed(2), of_attempt(control.Started, 2)]
+    for offset, record in enumerate(told):
+        ledger.control(record, offset, 0)
+    assert ledger.rows_of(RUN, 1) == []
+    ledger.rows(_rows(RUN, 0, 1))
+    assert ledger.history(RUN).rows == ()
+    assert [row.seq for row in ledger.rows_of(RUN, 1)] == [0, 1]
+    assert ledger.rows_of(RUN, 2) == []
+
+
 def test_what_waits_is_claimable_and_in_the_log() -> None:
     ledger = Ledger()
     ledger.begin(
