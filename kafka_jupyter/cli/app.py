@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -15,6 +16,7 @@ from kafka_jupyter.cli import (
     kafka_commands,
     notebook_commands,
     run_commands,
+    say,
     store_commands,
     topic_commands,
 )
@@ -52,10 +54,13 @@ app.add_typer(notebook_commands.app)
 
 
 def run() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not where there is none
+            stream.reconfigure(errors="replace")  # a terminal may know less than what names are written in
     try:
         app()
     except KafkaJupyterError as error:
-        print(f"kafka-jupyter: {error}", file=sys.stderr)
+        say.error(str(error))
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
 from kafka_jupyter.cli import options, say
@@ -65,7 +64,7 @@ def show(
     with client_of(profile, servers, prefix) as client:
         found = client.attach(run)
         if as_json:
-            say.json({"run": found.card(), "rows": [{"attempt": n, **msgspec.to_builtins(row)} for n, row in found.rows()]})
+            say.json({"run": found.card(), "rows": [{"attempt": n, **say.whole(row)} for n, row in found.rows()]})
         else:
             _show(found)
 

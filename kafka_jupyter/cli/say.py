@@ -1,20 +1,58 @@
-"""What the commands print: plain lines, tables, JSON, and progress on stderr."""
+"""What the commands print: plain lines, tables, JSON, and progress on stderr. Nothing that others wrote can steer the terminal."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import msgspec
 
+TAB = 8
+_SEQUENCES = re.compile(  # colours and whatever else a terminal is told: control sequences (CSI), strings (OSC, DCS, …), single ones
+    "(?:\x1b\\[|\x9b)[0-?]*+[ -/]*+[@-~]|(?:\x1b[\\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\\\|\x9c)?|\x1b[ -/]*[0-~]"
+)
+_UNSEEN = re.compile(r"[^\n -~]")  # in JSON: what is not plain ASCII, to be looked at
+
 
 def line(text: str = "") -> None:
-    print(text)
+    """Prints the text; where it has several lines, each one is a line."""
+    print("\n".join(map(plain, text.split("\n"))))
+
+
+def error(text: str) -> None:
+    print("kafka-jupyter: " + "\n".join(map(plain, text.splitlines())), file=sys.stderr, flush=True)
 
 
 def json(value: object) -> None:
-    print(msgspec.json.format(msgspec.json.encode(value)).decode())
+    print(_escaped(msgspec.json.format(encoded(value)).decode()))
+
+
+def encoded(value: object) -> bytes:
+    return msgspec.json.encode(whole(value))
+
+
+def whole(value: Any) -> Any:
+    """Records with all their keys, also those that stand at their defaults and are left out of the log: scripts rely on them."""
+    if isinstance(value, msgspec.Struct):
+        config = value.__struct_config__
+        tag = {config.tag_field: config.tag} if config.tag_field else {}
+        return tag | {name: whole(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, dict):
+        return {key: whole(inner) for key, inner in value.items()}
+    return [whole(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
+def _escaped(text: str) -> str:
+    """The same JSON, with everything that a terminal could take for more than a character written as `\\u202e`."""
+    return text if text.isascii() and "\x7f" not in text else _UNSEEN.sub(_as_escape, text)
+
+
+def _as_escape(found: re.Match[str]) -> str:
+    units = found[0].encode("utf-16-be", "surrogatepass")
+    return found[0] if found[0].isprintable() else "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -34,8 +72,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 
 def plain(cell: object) -> str:
-    """Names and messages come from others: what could steer a terminal is left out."""
-    return "".join(c for c in str(cell) if c.isprintable())
+    """One line of what others may have written, without colours, control characters and marks that turn the writing direction."""
+    text = str(cell)
+    if text.isprintable():
+        return text
+    text = _SEQUENCES.sub("", text).expandtabs(TAB)
+    return "".join(c if c.isprintable() else " " if c.isspace() else "" for c in text)
 
 
 @contextlib.contextmanager

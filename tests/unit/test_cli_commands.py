@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import pathlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +15,7 @@ import typer.main
 from kafka_jupyter import __version__
 from kafka_jupyter.cli import say
 from kafka_jupyter.cli.app import app
+from kafka_jupyter.protocol.rows import EpochEnded
 from kafka_jupyter.settings import Settings
 from tests.support.cli import cli
 from tests.support.local import environment
@@ -101,4 +105,31 @@ def test_sizes_are_written_for_people(count: int, text: str) -> None:
 
 
 def test_what_others_wrote_cannot_steer_the_terminal() -> None:
-    assert say.plain("run\x1b[2J\r\nname") == "run[2Jname"
+    assert say.plain("run\x1b[2J\r\nname") == "run  name"
+    assert say.plain("\x1b[1m10/10\x1b[0m \x1b[32m━━\x1b[37m\x1b[0m 1s") == "10/10 ━━ 1s", "Keras writes in colours"
+    assert say.plain("a\x1b]0;title\x07b\x9b31mc\x1b]8;;http://x\x1b\\d\x1bPq#0\x1b\\e\x1b") == "abcde"
+    assert say.plain("abc\u202etxt.exe\u2066\u200f\ud800\x00\x7f") == "abctxt.exe"
+    assert say.plain("名前\tê\u2028x") == f"名前{'':6}ê x"
+
+
+def test_json_is_the_same_and_holds_nothing_that_steers_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = {"name\x1b[2J\u202e": ["\x9b2J\x7f\u2066\U000e0001 名前 ★", float("nan")]}
+    for print_it in (say.json,):
+        print_it(hostile)
+        text = capsys.readouterr().out
+        assert json.loads(text) == {"name\x1b[2J\u202e": ["\x9b2J\x7f\u2066\U000e0001 名前 ★", None]}
+        assert [c for c in text if not c.isprintable() and c != "\n"] == []
+        assert "名前 ★" in text
+
+
+def test_json_has_the_keys_that_stand_at_their_defaults_too() -> None:
+    assert json.loads(say.encoded([EpochEnded(1, 0)])) == [
+        {"type": "epoch", "seq": 1, "epoch": 0, "step": 0, "metrics": {}, "seconds": 0.0, "at_ms": 0}
+    ]
+
+
+def test_names_that_a_terminal_cannot_write_do_not_stop_a_command(tmp_path: pathlib.Path) -> None:
+    environ = os.environ | {"PYTHONIOENCODING": "ascii", "KAFKA_JUPYTER_CONFIG": str(tmp_path / "名前.toml")}
+    done = subprocess.run([sys.executable, "-m", "kafka_jupyter.cli", "runs", "-p", "名"], env=environ, capture_output=True, timeout=30)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"there is no profile file" in done.stderr
