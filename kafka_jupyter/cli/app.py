@@ -1,29 +1,49 @@
-"""All commands, and what every one of them does with an error: one line on stderr and exit code 1."""
+"""All commands, and what every one of them does with an error: one line on stderr and the exit code that belongs to it."""
 
 from __future__ import annotations
 
 import io
 import os
 import sys
+from typing import Any
 
 import typer
+import typer.core
 
 import kafka_jupyter
 from kafka_jupyter.cli import (
     control_commands,
     dlq_commands,
     doctor,
+    follow_commands,
     kafka_commands,
     notebook_commands,
+    options,
     run_commands,
     say,
     store_commands,
     topic_commands,
 )
+from kafka_jupyter.cli.exits import Code, code_of
 from kafka_jupyter.errors import KafkaJupyterError
 
+NAME = "kafka-jupyter"
+
+
+class _Commands(typer.core.TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # `kafka-jupyter runs | head`. Nothing went wrong: typer would exit with 1
+            _let_go_of_stdout()
+            raise typer.Exit(Code.FINE) from None
+        except KeyboardInterrupt:  # older versions of typer exit with 1
+            raise typer.Exit(Code.INTERRUPTED) from None
+
+
 app = typer.Typer(
-    name="kafka-jupyter",
+    name=NAME,
+    cls=_Commands,
     help="Trains Keras models from notebook cells on workers, over Apache Kafka.\n\n"
     "Start here: `kafka-jupyter up`, then `%load_ext kafka_jupyter` in a notebook.",
     no_args_is_help=True,
@@ -35,17 +55,21 @@ app = typer.Typer(
 
 
 @app.command()
-def version() -> None:
+def version(as_json: options.Json = False) -> None:
     """Say the version.
 
     Example: kafka-jupyter version
     """
-    print(kafka_jupyter.__version__)
+    if as_json:
+        say.json({"version": kafka_jupyter.__version__})
+    else:
+        say.line(kafka_jupyter.__version__)
 
 
 kafka_commands.add_to(app)
 doctor.add_to(app)
 run_commands.add_to(app)
+follow_commands.add_to(app)
 control_commands.add_to(app)
 app.add_typer(dlq_commands.app)
 app.add_typer(topic_commands.app)
@@ -57,13 +81,26 @@ def run() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not where there is none
             stream.reconfigure(errors="replace")  # a terminal may know less than what names are written in
+    code = _outcome()
     try:
-        app()
-    except KafkaJupyterError as error:
-        say.error(str(error))
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:  # `kafka-jupyter runs | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        print(end="", flush=True)
+    except BrokenPipeError:
+        _let_go_of_stdout()
+    sys.exit(code)
+
+
+def _outcome() -> int | str | None:
+    try:
+        app(prog_name=NAME)
+    except (KafkaJupyterError, KeyboardInterrupt) as error:
+        if str(error):
+            say.error(str(error))
+        return code_of(error)
+    except SystemExit as end:
+        return end.code
+    return Code.FINE
+
+
+def _let_go_of_stdout() -> None:
+    """What is still to be written goes nowhere: the interpreter would complain at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

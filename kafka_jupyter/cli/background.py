@@ -18,7 +18,9 @@ from kafka_jupyter.settings import Settings
 _WORKERS_S = 90.0  # for workers to load Keras; a cold disk needs long for TensorFlow
 
 
-def start(settings: Settings, brokers: int | None, workers: int, lab: bool, notebook: pathlib.Path | None = None) -> None:
+def start(
+    settings: Settings, brokers: int | None, workers: int, lab: bool, notebook: pathlib.Path | None = None, as_json: bool = False
+) -> None:
     folder = local.folder_of(settings)
     with say.progress() as progress:
         ready = local.provide(settings, workers, brokers, progress)
@@ -30,14 +32,21 @@ def start(settings: Settings, brokers: int | None, workers: int, lab: bool, note
             progress("Starting JupyterLab", None)
             root = notebook.parent if notebook else pathlib.Path.cwd()
             _, address = local_daemons.start_lab(settings, folder, root, notebook.name if notebook else "")
+    if as_json:
+        say.json({**look(settings), "lab": address or None})
+    else:
+        _say_started(ready, folder, address)
+    if address and notebook:
+        webbrowser.open(address)  # where there is no browser, what was printed is all
+
+
+def _say_started(ready: Settings, folder: pathlib.Path, address: str) -> None:
     count = len(ready.bootstrap_servers.split(","))
     say.line(f"Apache Kafka {local_jars.KAFKA_VERSION} is ready at {ready.bootstrap_servers} ({count} broker{'s' * (count > 1)})")
     for daemon in _workers(folder):
         say.line(f"worker {daemon.name}: pid {daemon.pid}, log {daemon.log}")
     if address:
         say.line(f"JupyterLab: {address}")
-        if notebook:
-            webbrowser.open(address)  # where there is no browser, the line above is all
     say.line(f"Logs are in {folder / 'logs'}. Stop with: kafka-jupyter down")
 
 

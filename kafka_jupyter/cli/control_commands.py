@@ -1,14 +1,18 @@
-"""`pause`, `resume`, `ctl`, `retry`: what else can be asked of a run, from a shell."""
+"""`stop`, `cancel`, `pause`, `resume`, `ctl`, `retry`: what can be asked of a run, from a shell."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kafka_jupyter.cli import options, say
-from kafka_jupyter.cli.run_commands import Force, Run, client_of
+from kafka_jupyter.cli.options import Force, Run, client_of
 from kafka_jupyter.settings import env_name, parse_size
+
+if TYPE_CHECKING:
+    from kafka_jupyter.client import TrainingRun
+    from kafka_jupyter.client.wishes import Answer
 
 Epochs = Annotated[int | None, typer.Option(envvar=env_name("epochs"), min=1, metavar="N", help="Other number of epochs, all told.")]
 BatchSize = Annotated[int | None, typer.Option(envvar=env_name("batch_size"), min=1, metavar="N", help="Other batch size.")]
@@ -26,34 +30,86 @@ SETTINGS = {"lr": "learning_rate", "learning_rate": "learning_rate"}
 
 
 def add_to(app: typer.Typer) -> None:
-    for command in (pause, resume, ctl, retry):
+    for command in (stop, cancel, pause, resume, ctl, retry):
         app.command()(command)
 
 
+def stop(
+    run: Run,
+    force: Force = False,
+    as_json: options.Json = False,
+    profile: options.Profile = None,
+    servers: options.Servers = None,
+    prefix: options.Prefix = None,
+) -> None:
+    """End a run after its current batch and keep the weights so far.
+
+    Example: kafka-jupyter stop digits
+    """
+    from kafka_jupyter.client import wishes
+
+    with client_of(profile, servers, prefix) as client:
+        found = client.attach(run)
+        _tell(found, "stop", wishes.stop(found, force), as_json)
+
+
+def cancel(
+    run: Run,
+    force: Force = False,
+    as_json: options.Json = False,
+    profile: options.Profile = None,
+    servers: options.Servers = None,
+    prefix: options.Prefix = None,
+) -> None:
+    """End a run now; nothing of it is kept.
+
+    Example: kafka-jupyter cancel digits-3f2a
+    """
+    from kafka_jupyter.client import wishes
+
+    with client_of(profile, servers, prefix) as client:
+        found = client.attach(run)
+        _tell(found, "cancel", wishes.cancel(found, force), as_json)
+
+
 def pause(
-    run: Run, force: Force = False, profile: options.Profile = None, servers: options.Servers = None, prefix: options.Prefix = None
+    run: Run,
+    force: Force = False,
+    as_json: options.Json = False,
+    profile: options.Profile = None,
+    servers: options.Servers = None,
+    prefix: options.Prefix = None,
 ) -> None:
     """Let a run write a checkpoint, free its worker's slot and rest until it is resumed.
 
     Example: kafka-jupyter pause digits
     """
+    from kafka_jupyter.client.wishes import Answer
+
     with client_of(profile, servers, prefix) as client:
         found = client.attach(run)
         found.pause(force=force)
-        say.line(f"{found.id}: asked to pause. `kafka-jupyter resume {found.short}` goes on.")
+        _tell(found, "pause", Answer(f"{found.id}: asked to pause. `kafka-jupyter resume {found.short}` goes on."), as_json)
 
 
 def resume(
-    run: Run, force: Force = False, profile: options.Profile = None, servers: options.Servers = None, prefix: options.Prefix = None
+    run: Run,
+    force: Force = False,
+    as_json: options.Json = False,
+    profile: options.Profile = None,
+    servers: options.Servers = None,
+    prefix: options.Prefix = None,
 ) -> None:
     """Let any worker go on with a paused run.
 
     Example: kafka-jupyter resume digits
     """
+    from kafka_jupyter.client.wishes import Answer
+
     with client_of(profile, servers, prefix) as client:
         found = client.attach(run)
         found.resume(force=force)
-        say.line(f"{found.id}: asked to go on.")
+        _tell(found, "resume", Answer(f"{found.id}: asked to go on."), as_json)
 
 
 def ctl(
@@ -61,6 +117,7 @@ def ctl(
     settings: Settings,
     timeout: Seconds = 10.0,
     force: Force = False,
+    as_json: options.Json = False,
     profile: options.Profile = None,
     servers: options.Servers = None,
     prefix: options.Prefix = None,
@@ -69,11 +126,14 @@ def ctl(
 
     Example: kafka-jupyter ctl digits lr=1e-4
     """
+    from kafka_jupyter.client import wishes
+
     wanted = values_of(settings)
     with client_of(profile, servers, prefix) as client:
-        from kafka_jupyter.client import wishes
-
-        say.line(wishes.change(client.attach(run), wanted, force, timeout))
+        found = client.attach(run)
+        answer = wishes.change(found, wanted, force, timeout)
+        applied = {"epoch": answer.applied.epoch, "step": answer.applied.step} if answer.applied else None
+        _tell(found, "settings", answer, as_json, settings=wanted, applied=applied)
 
 
 def retry(
@@ -86,6 +146,7 @@ def retry(
     priority: Priority = None,
     label: Label = None,
     force: Force = False,
+    as_json: options.Json = False,
     profile: options.Profile = None,
     servers: options.Servers = None,
     prefix: options.Prefix = None,
@@ -98,7 +159,23 @@ def retry(
     with client_of(profile, servers, prefix) as client:
         found = client.attach(run)
         again = found.retry(force=force, **edits)
-        say.line(f"{found.id} is retried as {again.id}")
+        tell_new(again, "retry_of", found.id, f"{found.id} is retried as {again.id}", as_json)
+
+
+def _tell(run: TrainingRun, request: str, answer: Answer, as_json: bool, **more: object) -> None:
+    """`state` is what it was when it was asked: the log, and `wait`, say what comes of it."""
+    if as_json:
+        say.json({"run_id": run.id, "request": request, "asked": answer.asked, "state": run.state, "message": answer.text, **more})
+    else:
+        say.line(answer.text)
+
+
+def tell_new(again: TrainingRun, key: str, run_id: str, text: str, as_json: bool) -> None:
+    """A new run, and under `key` the one that it comes from."""
+    if as_json:
+        say.json({"run_id": again.id, key: run_id, "message": text})
+    else:
+        say.line(text)
 
 
 def values_of(words: list[str]) -> dict[str, float]:

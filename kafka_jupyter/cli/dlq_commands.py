@@ -10,7 +10,7 @@ import typer
 
 from kafka_jupyter.cli import control_commands as control
 from kafka_jupyter.cli import options, say
-from kafka_jupyter.cli.run_commands import Force, client_of, when
+from kafka_jupyter.cli.options import Force, client_of
 from kafka_jupyter.settings import env_name
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ def show(
     letter = buried.letter
     say.line(f"{say.plain(letter.run_id)}: {say.plain(letter.why)}")
     place = f"{letter.place.topic}[{letter.place.partition}]@{letter.place.offset}" if letter.place else ""
-    facts = {"buried": when(buried.time_ms), "worker": letter.by, "attempts": letter.attempts or "", "task": place, "error": letter.error}
-    for name, value in facts.items():
+    facts = {"buried": say.when(buried.time_ms), "worker": letter.by, "attempts": letter.attempts or "", "task": place}
+    for name, value in (facts | {"error": letter.error}).items():
         if value:
             say.line(f"  {name:9} {say.plain(value)}")
     for text in letter.traceback.splitlines():
@@ -103,6 +103,7 @@ def redrive(
     task: File = None,
     edit: Edit = False,
     force: Force = False,
+    as_json: options.Json = False,
     profile: options.Profile = None,
     servers: options.Servers = None,
     prefix: options.Prefix = None,
@@ -118,7 +119,7 @@ def redrive(
         buried = _found(client, run)
         written = _written(client, buried, task, values or [], edit)
         again = client.redrive(buried, written, Edits(**edits), force=force)
-        say.line(f"{say.plain(buried.letter.run_id)} is redriven as {again.id}")
+        control.tell_new(again, "redrive_of", buried.letter.run_id, f"{buried.letter.run_id} is redriven as {again.id}", as_json)
 
 
 def _written(client: Client, buried: Buried, file: Path | None, values: list[str], edit: bool) -> Task | None:
@@ -152,7 +153,7 @@ def _found(client: Client, run: str) -> Buried:
 
 def _row(buried: Buried) -> tuple[object, ...]:
     letter = buried.letter
-    return (letter.run_id[:100], when(buried.time_ms), letter.why[:200], letter.attempts or "", letter.by)
+    return (letter.run_id[:100], say.when(buried.time_ms), letter.why[:200], letter.attempts or "", letter.by)
 
 
 def _tell_junk(client: Client) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from kafka_jupyter.cli import options, say
+from kafka_jupyter.cli.exits import Code
 from kafka_jupyter.errors import KafkaJupyterError
 from kafka_jupyter.settings import Settings
 
@@ -37,7 +38,7 @@ def doctor(
             if finding.way_out:
                 say.line(f"      → {finding.way_out}")
     if any(finding.level == "fail" for finding in findings):
-        raise typer.Exit(1)
+        raise typer.Exit(Code.ERROR)
 
 
 def examine(settings: Settings) -> Iterator[Finding]:

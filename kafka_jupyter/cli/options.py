@@ -1,15 +1,32 @@
-"""The options that several commands share. Each has its KAFKA_JUPYTER_* twin, which typer shows in --help."""
+"""What several commands share: arguments, options and the client. Each option has its KAFKA_JUPYTER_* twin, which typer shows in --help."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kafka_jupyter.settings import Settings, env_name
 
+if TYPE_CHECKING:
+    from kafka_jupyter.client import Client
+
+Run = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="An id, a unique beginning of one, or my newest run of that name."),
+]
+Force = Annotated[bool, typer.Option("--force", help="Another person's run; it needs its whole id.")]
 Profile = Annotated[
-    str | None, typer.Option("--profile", "-p", envvar=env_name("profile"), metavar="NAME", help="Table of the profile file to use.")
+    str | None,
+    typer.Option(
+        "--profile",
+        "-p",
+        envvar=env_name("profile"),
+        metavar="NAME",
+        help="Table of the profile file to use.",
+    ),
 ]
 Servers = Annotated[
     str | None,
@@ -26,3 +43,11 @@ Json = Annotated[bool, typer.Option("--json", envvar=env_name("json"), help="Pri
 def settings_from(profile: str | None = None, servers: str | None = None, prefix: str | None = None, **more: Any) -> Settings:
     """Settings of a command line: its options, then the environment, then the profile."""
     return Settings.from_env(profile=profile, bootstrap_servers=servers, topic_prefix=prefix, **more)
+
+
+@contextlib.contextmanager
+def client_of(profile: str | None, servers: str | None, prefix: str | None) -> Iterator[Client]:
+    from kafka_jupyter.client import Client  # late: --help needs no Kafka client
+
+    with contextlib.closing(Client(settings_from(profile, servers, prefix))) as client:
+        yield client

@@ -1,36 +1,54 @@
-"""`runs`, `show`, `follow`, `stop`, `cancel`, `workers`: what the notebook's handle can do, from a shell."""
+"""`runs`, `show`, `workers`: what is in the log, as tables or JSON."""
 
 from __future__ import annotations
 
-import contextlib
-import datetime
+import enum
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kafka_jupyter.cli import options, say
+from kafka_jupyter.cli import facts, options, say
 from kafka_jupyter.protocol.rows import EpochEnded
+from kafka_jupyter.runs import figures
+from kafka_jupyter.runs.values import State
 from kafka_jupyter.settings import env_name
 
 if TYPE_CHECKING:
-    from kafka_jupyter.client import Client, RunEvent, TrainingRun
+    from kafka_jupyter.client import Client, TrainingRun
 
-Run = Annotated[str, typer.Argument(metavar="RUN", help="An id, a unique beginning of one, or my newest run of that name.")]
-Force = Annotated[bool, typer.Option("--force", help="Another person's run; it needs its whole id.")]
+COLUMNS = ("run", "state", "progress", "metric", "worker", "submitted", "owner")
+
+States = Annotated[
+    str | None,
+    typer.Option(
+        "--state",
+        envvar=env_name("state"),
+        metavar="STATE,…",
+        help="Only those in one of these states, e.g. running,queued; `active` and `ended` mean several.",
+    ),
+]
+
+
+class Sort(enum.StrEnum):
+    NEWEST = "newest"
+    OLDEST = "oldest"
+    NAME = "name"
+    STATE = "state"
 
 
 def add_to(app: typer.Typer) -> None:
-    for command in (runs, show, follow, stop, cancel, workers):
+    for command in (runs, show, workers):
         app.command()(command)
 
 
 def runs(
-    state: Annotated[str | None, typer.Option(envvar=env_name("state"), help="Only those in this state, e.g. RUNNING.")] = None,
+    state: States = None,
     name: Annotated[str | None, typer.Option(envvar=env_name("run_name"), help="Only those of this name.")] = None,
     owner: Annotated[str | None, typer.Option(envvar=env_name("run_owner"), help="Only those of this person.")] = None,
-    limit: Annotated[int, typer.Option(envvar=env_name("limit"), min=1, help="At most so many.")] = 30,
+    mine: Annotated[bool, typer.Option("--mine", envvar=env_name("mine"), help="Only my own.")] = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", envvar=env_name("limit"), min=1, help="At most so many.")] = 30,
+    sort: Annotated[Sort, typer.Option(envvar=env_name("sort"), help="What comes first.")] = Sort.NEWEST,
     as_json: options.Json = False,
     profile: options.Profile = None,
     servers: options.Servers = None,
@@ -38,20 +56,61 @@ def runs(
 ) -> None:
     """List the runs, newest first.
 
-    Example: kafka-jupyter runs --state running
+    Example: kafka-jupyter runs --mine --state running,queued
     """
-    with client_of(profile, servers, prefix) as client:
-        found = client.runs(state=state, name=name, owner=owner, limit=limit)
+    wanted = states_of(state)
+    if mine and owner is not None:
+        raise typer.BadParameter("it says already whose; leave --owner out", param_hint="--mine")
+    with options.client_of(profile, servers, prefix) as client:
+        found = client.runs(state=wanted, name=name, owner=client.settings.owner if mine else owner)
+        cards = [run.card() for run in in_order(found, sort)[:limit]]
+        listed = [(card, _rows_here(client, card)) for card in cards]
         if as_json:
-            say.json([run.card() for run in found])
-        elif not found:
-            say.line("no runs")
+            now_ms = time.time() * 1000
+            say.json([facts.run_json(card, rows, now_ms) for card, rows in listed])
+        elif listed:
+            say.table(COLUMNS, [_row(card, rows) for card, rows in listed])
         else:
-            say.table(("run", "state", "progress", "metrics", "worker", "submitted", "owner"), [_row(run) for run in found])
+            say.line("no runs")
+
+
+def states_of(text: str | None) -> frozenset[str] | None:
+    """`running,Queued` → RUNNING and QUEUED. Raises a usage error that names the states."""
+    words = [word.strip().upper() for word in (text or "").split(",") if word.strip()]
+    unknown = [word for word in words if word not in facts.GROUPS and word not in State.__members__]
+    if unknown:
+        known = ", ".join(word.lower() for word in (*State.__members__, *facts.GROUPS))
+        raise typer.BadParameter(f"there is no state {unknown[0].lower()!r} (there are {known})", param_hint="--state")
+    return frozenset(str(state) for word in words for state in facts.GROUPS.get(word, (word,))) or None
+
+
+def in_order(found: list[TrainingRun], sort: Sort) -> list[TrainingRun]:
+    """`found`: the newest first, and so within a name or a state."""
+    if sort is Sort.NEWEST:
+        return found
+    return found[::-1] if sort is Sort.OLDEST else sorted(found, key=lambda run: str(getattr(run, sort)))
+
+
+def _rows_here(client: Client, card: dict[str, Any]) -> facts.Rows:
+    """Those in memory: of all runs that have not ended, and of those that ended a moment ago. No run is read for a list."""
+    history = client.connection().follower().history_here(card["run_id"])
+    return history.rows if history is not None else ()
+
+
+def _row(card: dict[str, Any], rows: facts.Rows) -> tuple[object, ...]:
+    epochs, batch = facts.epochs_of(rows), facts.batch_of(rows)
+    far = facts.far(card, epochs, batch, time.time() * 1000)
+    return (card["run_id"], card["state"], far, _metric(card, epochs), card["worker"], say.ago(card["submitted_ms"]), card["owner"])
+
+
+def _metric(card: dict[str, Any], epochs: list[figures.Row]) -> str:
+    """`val_accuracy 0.9744 @12`: the best value and its epoch; without its epoch, the last one: of a run that ended long ago."""
+    best = facts.headline(epochs) or facts.headline([{"epoch": 0, "metrics": card["metrics"]}])
+    return f"{best.name} {figures.metric(best.best)}" + (f" @{best.best_epoch}" if epochs else "") if best else ""
 
 
 def show(
-    run: Run,
+    run: options.Run,
     as_json: options.Json = False,
     profile: options.Profile = None,
     servers: options.Servers = None,
@@ -61,53 +120,14 @@ def show(
 
     Example: kafka-jupyter show digits-3f2a
     """
-    with client_of(profile, servers, prefix) as client:
+    with options.client_of(profile, servers, prefix) as client:
         found = client.attach(run)
         if as_json:
-            say.json({"run": found.card(), "rows": [{"attempt": n, **say.whole(row)} for n, row in found.rows()]})
+            rows = found.rows()
+            told = [{"attempt": attempt, **say.whole(row)} for attempt, row in rows]
+            say.json({"run": facts.run_json(found.card(), rows, time.time() * 1000), "rows": told})
         else:
             _show(found)
-
-
-def follow(run: Run, profile: options.Profile = None, servers: options.Servers = None, prefix: options.Prefix = None) -> None:
-    """Print what a run does until it ends. Exit code 0 if it succeeded. Ctrl-C ends the printing only.
-
-    Example: kafka-jupyter follow digits
-    """
-    with client_of(profile, servers, prefix) as client:
-        found = client.attach(run)
-        for event in found.events():
-            text = _told(event)
-            if text:
-                print(text, flush=True)
-        if found.error is not None:
-            raise found.error
-
-
-def stop(
-    run: Run, force: Force = False, profile: options.Profile = None, servers: options.Servers = None, prefix: options.Prefix = None
-) -> None:
-    """End a run after its current batch and keep the weights so far.
-
-    Example: kafka-jupyter stop digits
-    """
-    with client_of(profile, servers, prefix) as client:
-        from kafka_jupyter.client import wishes
-
-        say.line(wishes.stop(client.attach(run), force))
-
-
-def cancel(
-    run: Run, force: Force = False, profile: options.Profile = None, servers: options.Servers = None, prefix: options.Prefix = None
-) -> None:
-    """End a run now; nothing of it is kept.
-
-    Example: kafka-jupyter cancel digits-3f2a
-    """
-    with client_of(profile, servers, prefix) as client:
-        from kafka_jupyter.client import wishes
-
-        say.line(wishes.cancel(client.attach(run), force))
 
 
 def workers(
@@ -117,7 +137,7 @@ def workers(
 
     Example: kafka-jupyter workers
     """
-    with client_of(profile, servers, prefix) as client:
+    with options.client_of(profile, servers, prefix) as client:
         found = client.workers()
     if as_json:
         say.json(found)
@@ -134,40 +154,28 @@ def _worker(info: Any) -> tuple[object, ...]:
     return (info.name, info.host, info.slots, info.free, info.device, keras, say.size(info.memory), doing)
 
 
-@contextlib.contextmanager
-def client_of(profile: str | None, servers: str | None, prefix: str | None) -> Iterator[Client]:
-    from kafka_jupyter.client import Client  # late: --help needs no Kafka client
-
-    with contextlib.closing(Client(options.settings_from(profile, servers, prefix))) as client:
-        yield client
-
-
-def _row(run: TrainingRun) -> tuple[str, ...]:
-    card = run.card()
-    return (run.id, card["state"], run.progress, _metrics(run.metrics), card["worker"], when(card["submitted_ms"]), card["owner"])
-
-
 def _show(run: TrainingRun) -> None:
     card = run.card()
     say.line(f"{run.id} {card['state']}, {run.progress}")
-    facts = {
+    facts_ = {
         "owner": card["owner"],
-        "submitted": when(card["submitted_ms"]),
+        "submitted": say.when(card["submitted_ms"]),
         "took": _took(card),
         "worker": " ".join(filter(None, (card["worker"], card.get("host"), card["device"]))),
         "attempt": card["attempt"] if card["attempt"] > 1 else "",
         "notebook": card["notebook"],
+        "queue": f"place {card['queue']}" if card["queue"] else "",
         "waiting": card["waiting"],
         "retry of": card.get("retry_of", ""),
         "files": ", ".join(card["files"]),
     }
-    for name, value in facts.items():
+    for name, value in facts_.items():
         if value:
-            say.line(f"  {name:9} {value}")
+            say.line(f"  {name:9} {say.plain(value)}")
     epochs = [row for _, row in run.rows() if isinstance(row, EpochEnded)]
     names = list(dict.fromkeys(name for row in epochs for name in row.metrics))
     if epochs:
-        say.table(("epoch", *names), [(row.epoch + 1, *(_number(row.metrics.get(name)) for name in names)) for row in epochs])
+        say.table(("epoch", *names), [(row.epoch + 1, *(number(row.metrics.get(name)) for name in names)) for row in epochs])
     error = card["error"]
     if error:
         say.line(f"{error['error']}: {error['message']}")
@@ -175,24 +183,7 @@ def _show(run: TrainingRun) -> None:
             say.line(f"  {text}")
 
 
-def _told(event: RunEvent) -> str:
-    """One line for an event; batches are left out, they are for a card that moves."""
-    if event.kind == "epoch":
-        return f"epoch {event.epoch + 1}  {_metrics(event.metrics)}"
-    if event.kind == "line":
-        return say.plain(event.text)
-    if event.kind == "applied":
-        return f"epoch {event.epoch + 1}, batch {event.step}: from here on {_metrics(event.metrics)}"
-    if event.kind == "state":
-        return str(event.state) + (f" (attempt {event.attempt})" if event.attempt > 1 else "")
-    return ""
-
-
-def _metrics(metrics: dict[str, float | None]) -> str:
-    return " ".join(f"{name}={_number(value)}" for name, value in metrics.items())
-
-
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
     return "nan" if value is None else f"{value:.4g}"
 
 
@@ -200,7 +191,3 @@ def _took(card: dict[str, Any]) -> str:
     if not card["started_ms"]:
         return ""
     return say.duration((card["ended_ms"] or time.time() * 1000) / 1000 - card["started_ms"] / 1000)
-
-
-def when(at_ms: int | None) -> str:
-    return datetime.datetime.fromtimestamp(at_ms / 1000).strftime("%Y-%m-%d %H:%M:%S") if at_ms else ""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -17,9 +19,9 @@ _SEQUENCES = re.compile(  # colours and whatever else a terminal is told: contro
 _UNSEEN = re.compile(r"[^\n -~]")  # in JSON: what is not plain ASCII, to be looked at
 
 
-def line(text: str = "") -> None:
+def line(text: str = "", flush: bool = False) -> None:
     """Prints the text; where it has several lines, each one is a line."""
-    print("\n".join(map(plain, text.split("\n"))))
+    print("\n".join(map(plain, text.split("\n"))), flush=flush)
 
 
 def error(text: str) -> None:
@@ -121,3 +123,15 @@ def duration(seconds: float) -> str:
             rest = f" {whole % big // small} {names[1]}" if names[1] and whole % big // small else ""
             return f"{whole // big} {names[0]}{rest}"
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def ago(at_ms: int | None) -> str:
+    """`3 min 20 s ago`; empty for no time."""
+    return f"{duration(time.time() - at_ms / 1000)} ago" if at_ms else ""
+
+
+def when(at_ms: int | None) -> str:
+    """Local time: `2026-08-01 12:00:59`; empty for no time, and for one that is in no calendar."""
+    with contextlib.suppress(ValueError, OverflowError, OSError):
+        return datetime.datetime.fromtimestamp(at_ms / 1000).strftime("%Y-%m-%d %H:%M:%S") if at_ms else ""
+    return ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,13 +38,17 @@ def list_(
     if as_json:
         say.json([{"kind": s.kind, "id": s.id, "name": s.name, "size": s.size, "stored_ms": s.stored_ms} for s in found])
         return
-    say.table(("kind", "id", "size", "stored", "name"), [(s.kind, s.id, say.size(s.size), _when(s.stored_ms), s.name) for s in found])
+    say.table(("kind", "id", "size", "stored", "name"), [(s.kind, s.id, say.size(s.size), say.when(s.stored_ms), s.name) for s in found])
     say.line(f"{len(found)} artifact{'s' * (len(found) != 1)}, {say.size(sum(s.size for s in found))}")
 
 
 @app.command("rm")
 def remove(
-    ids: Annotated[list[str], typer.Argument(metavar="ID…", help="As `store ls` prints them: a sha256 or an upload id.")],
+    ids: Annotated[
+        list[str],
+        typer.Argument(metavar="ID…", help="As `store ls` prints them: a sha256 or an upload id."),
+    ],
+    as_json: options.Json = False,
     store: StoreUrl = None,
     profile: options.Profile = None,
     servers: options.Servers = None,
@@ -56,9 +59,17 @@ def remove(
     Example: kafka-jupyter store rm 3f2a9c01b7d4
     """
     with _opened(profile, servers, prefix, store) as opened:
-        for name in ids:
-            opened.rm(name)
-            say.line(f"deleted {name}")
+        deleted = []
+        try:
+            for name in ids:
+                opened.rm(name)
+                deleted.append(name)
+        finally:  # what went before the one that is not there is gone all the same
+            if as_json:
+                say.json({"deleted": deleted})
+            else:
+                for name in deleted:
+                    say.line(f"deleted {name}")
 
 
 @contextlib.contextmanager
@@ -71,7 +82,3 @@ def _opened(profile: str | None, servers: str | None, prefix: str | None, store:
     settings = local.resolve(options.settings_from(profile, servers, prefix, store=store))
     with contextlib.closing(Log.open(Cluster(settings))) as log, contextlib.closing(open_store(settings, log)) as opened:
         yield opened
-
-
-def _when(at_ms: int) -> str:
-    return datetime.datetime.fromtimestamp(at_ms / 1000).strftime("%Y-%m-%d %H:%M")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kafka_jupyter.cli import options, say
+from kafka_jupyter.cli.exits import Code
 from kafka_jupyter.settings import env_name
 
 if TYPE_CHECKING:
     from kafka_jupyter.brokers.kafka import Cluster
+    from kafka_jupyter.brokers.topics import Difference
 
 app = typer.Typer(name="topics", help="Create and check the topics.", no_args_is_help=True)
 
@@ -29,6 +32,7 @@ def init(
     partitions: Partitions = None,
     replication: Replication = None,
     keep_days: KeepDays = None,
+    as_json: options.Json = False,
     profile: options.Profile = None,
     servers: options.Servers = None,
     prefix: options.Prefix = None,
@@ -41,9 +45,7 @@ def init(
 
     cluster = _cluster(profile, servers, prefix, partitions, replication, keep_days)
     created, differences = topics.init(cluster)
-    for name in created:
-        say.line(f"created {name}")
-    _tell(differences, "all topics are there" if created else "all topics were there, as they should be")
+    _tell(differences, "all topics are there" if created else "all topics were there, as they should be", as_json, created)
 
 
 @app.command()
@@ -51,6 +53,7 @@ def check(
     partitions: Partitions = None,
     replication: Replication = None,
     keep_days: KeepDays = None,
+    as_json: options.Json = False,
     profile: options.Profile = None,
     servers: options.Servers = None,
     prefix: options.Prefix = None,
@@ -61,7 +64,8 @@ def check(
     """
     from kafka_jupyter.brokers import topics
 
-    _tell(topics.check(_cluster(profile, servers, prefix, partitions, replication, keep_days)), "all topics are as they should be")
+    cluster = _cluster(profile, servers, prefix, partitions, replication, keep_days)
+    _tell(topics.check(cluster), "all topics are as they should be", as_json)
 
 
 def _cluster(
@@ -74,10 +78,13 @@ def _cluster(
     return Cluster(local.resolve(settings))
 
 
-def _tell(differences: Iterable[object], fine: str) -> None:
-    told = [str(difference) for difference in differences]
-    for text in told:
-        say.line(text)
-    if told:
-        raise typer.Exit(1)
-    say.line(fine)
+def _tell(differences: Sequence[Difference], fine: str, as_json: bool, created: Sequence[str] = ()) -> None:
+    if as_json:
+        say.json({"created": created, "differences": [dataclasses.asdict(difference) for difference in differences]})
+    else:
+        for text in (*(f"created {name}" for name in created), *map(str, differences)):
+            say.line(text)
+    if differences:
+        raise typer.Exit(Code.ERROR)
+    if not as_json:
+        say.line(fine)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Collection
 from typing import Any
 
 from kafka_jupyter import errors
@@ -49,11 +50,17 @@ class Client:
         return TrainingRun(self, task.run_id, name=task.name, submitted=True, model=model)
 
     def runs(
-        self, *, state: str | None = None, name: str | None = None, owner: str | None = None, limit: int | None = None
+        self,
+        *,
+        state: str | Collection[str] | None = None,
+        name: str | None = None,
+        owner: str | None = None,
+        limit: int | None = None,
     ) -> list[TrainingRun]:
-        """The runs in the log, newest first."""
+        """The runs in the log, newest first. `state`: one, or several of them."""
         states = sorted(self.connection().catch_up().states(), key=find.newness, reverse=True)
-        chosen = [s for s in states if _matches(s, state, name, owner)]
+        wanted = {word.upper() for word in ([state] if isinstance(state, str) else state or ())}
+        chosen = [s for s in states if _matches(s, wanted, name, owner)]
         return [TrainingRun(self, s.run_id) for s in chosen[:limit]]
 
     def attach(self, run: str) -> TrainingRun:
@@ -143,9 +150,9 @@ class Client:
             self._connection = None
 
 
-def _matches(found: RunState, state: str | None, name: str | None, owner: str | None) -> bool:
+def _matches(found: RunState, states: set[str], name: str | None, owner: str | None) -> bool:
     return (
-        (state is None or found.state == state.upper())
+        (not states or found.state in states)
         and (name is None or find.name_of(found) == name)
         and (owner is None or find.owner_of(found) == owner)
     )

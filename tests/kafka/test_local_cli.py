@@ -23,7 +23,7 @@ from kafka_jupyter.errors import ArtifactMissing
 from kafka_jupyter.protocol import topics as spec
 from kafka_jupyter.settings import Settings
 from kafka_jupyter.store import open_store
-from tests.support.cli import cli
+from tests.support.cli import cli, documented
 from tests.support.local import environment as child_environment
 from tests.support.local import stopped_at_the_end
 from tests.support.waiting import wait_until
@@ -35,13 +35,16 @@ pytestmark = pytest.mark.kafka
 def test_up_starts_kafka_and_a_worker_and_down_stops_them(bare_settings: Settings) -> None:
     with stopped_at_the_end(bare_settings):
         done = subprocess.run(
-            [sys.executable, "-m", "kafka_jupyter.cli", "up"],
+            [sys.executable, "-m", "kafka_jupyter.cli", "up", "--json"],
             env=child_environment(bare_settings), capture_output=True, text=True, timeout=200,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        assert "is ready at 127.0.0.1:" in done.stdout
-        assert "worker local-1: pid" in done.stdout
         assert "Formatting the data folder (once) …" in done.stderr
+        started = json.loads(done.stdout)
+        assert set(started) == documented("status") | {"lab"}
+        said = cli("up", settings=bare_settings).out
+        assert f"is ready at {started['servers']} (1 broker)" in said
+        assert f"worker local-1: pid {started['background'][0]['pid']}, log " in said
 
         status = json.loads(cli("status", "--json", settings=bare_settings).out)
         assert status["answers"]
@@ -67,7 +70,7 @@ def test_status_tells_of_a_killed_broker_and_the_way_out(bare_settings: Settings
         wait_until(lambda: local.endpoint(bare_settings) is None, "the killed broker still counts as running")
 
         said = cli("status", settings=bare_settings)
-        assert said.code == 1
+        assert said.code == 4
         assert "node-1: ended without `down`" in said.out
         assert "`kafka-jupyter up` starts what has ended again" in said.out
         assert found.logs[0] in said.out

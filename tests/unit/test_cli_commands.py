@@ -8,6 +8,7 @@ import pathlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import typer.main
@@ -32,6 +33,13 @@ def commands() -> Iterator[tuple[str, ...]]:
             yield (name,)
 
 
+def of(words: tuple[str, ...]) -> Any:
+    command = typer.main.get_command(app)
+    for word in words:
+        command = command.commands[word]  # type: ignore[attr-defined]
+    return command
+
+
 @pytest.mark.parametrize("words", list(commands()), ids=" ".join)
 def test_help_shows_an_example(words: tuple[str, ...]) -> None:
     said = cli(*words, "--help")
@@ -41,10 +49,7 @@ def test_help_shows_an_example(words: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("words", list(commands()), ids=" ".join)
 def test_every_option_has_a_twin_in_the_environment(words: tuple[str, ...]) -> None:
-    command = typer.main.get_command(app)
-    for word in words:
-        command = command.commands[word]  # type: ignore[attr-defined]
-    options = [p for p in command.params if p.param_type_name == "option" and not MUST_BE_TYPED & set(p.opts)]
+    options = [p for p in of(words).params if p.param_type_name == "option" and not MUST_BE_TYPED & set(p.opts)]
     lacking = [p.opts[0] for p in options if not str(p.envvar or "").startswith("KAFKA_JUPYTER_")]
     assert lacking == []
     text = " ".join(cli(*words, "--help").out.split())
@@ -66,10 +71,10 @@ def test_a_usage_error_has_exit_code_2(words: tuple[str, ...]) -> None:
     assert cli(*words).code == 2
 
 
-def test_an_unreachable_broker_is_one_line_on_stderr_and_exit_code_1(bare_settings: Settings) -> None:
+def test_an_unreachable_broker_is_one_line_on_stderr_and_exit_code_4(bare_settings: Settings) -> None:
     command = [sys.executable, "-m", "kafka_jupyter.cli", "runs", "--bootstrap-servers", "127.0.0.1:9"]
     done = subprocess.run(command, env=environment(bare_settings), capture_output=True, text=True, timeout=30)
-    assert done.returncode == 1
+    assert done.returncode == 4
     assert done.stdout == ""
     assert done.stderr.startswith("kafka-jupyter: No Kafka broker answered at 127.0.0.1:9.")
     assert done.stderr.count("\n") == 1
@@ -77,13 +82,13 @@ def test_an_unreachable_broker_is_one_line_on_stderr_and_exit_code_1(bare_settin
 
 def test_without_any_kafka_the_way_out_is_named(bare_settings: Settings) -> None:
     said = cli("runs", settings=bare_settings)
-    assert said.code == 1
+    assert said.code == 4
     assert "`kafka-jupyter up` starts a local one" in str(said.error)
 
 
 def test_status_without_a_kafka_says_how_to_start_one(bare_settings: Settings) -> None:
     said = cli("status", settings=bare_settings)
-    assert said.code == 1
+    assert said.code == 4
     assert "not running. Start it with: kafka-jupyter up" in said.out
 
 
@@ -126,6 +131,19 @@ def test_json_has_the_keys_that_stand_at_their_defaults_too() -> None:
     assert json.loads(say.encoded([EpochEnded(1, 0)])) == [
         {"type": "epoch", "seq": 1, "epoch": 0, "step": 0, "metrics": {}, "seconds": 0.0, "at_ms": 0}
     ]
+
+
+def test_every_command_that_answers_can_do_so_in_json() -> None:
+    silent = {("worker",), ("follow",)}  # they go on
+    options = {words: {name for p in of(words).params for name in p.opts} for words in commands()}
+    assert {words for words in options if "--json" not in options[words]} == silent
+
+
+@pytest.mark.parametrize("words", [("runs", "--state", "fast"), ("runs", "--mine", "--owner", "ada")], ids=" ".join)
+def test_options_that_make_no_sense_are_usage_errors_that_say_what_does(words: tuple[str, ...]) -> None:
+    said = cli(*words)
+    assert said.code == 2
+    assert any(text in said.out for text in ("running, ", "leave --owner out"))
 
 
 def test_names_that_a_terminal_cannot_write_do_not_stop_a_command(tmp_path: pathlib.Path) -> None:
