@@ -8,7 +8,7 @@ from kafka_jupyter import errors
 
 
 class Code(enum.IntEnum):
-    FINE = 0  # of `follow`: the run SUCCEEDED
+    FINE = 0  # of `follow` and `wait`: the run SUCCEEDED
     ERROR = 1
     USAGE = 2
     NOT_FOUND = 3  # what was named is not there, or the name may mean several
@@ -17,6 +17,7 @@ class Code(enum.IntEnum):
     FAILED = 10
     CANCELLED = 11
     DEAD = 12
+    TIMEOUT = 124  # as timeout(1)
     INTERRUPTED = 130  # as a shell says it of what ends by Ctrl-C
 
 
@@ -34,6 +35,7 @@ _OF: dict[type[BaseException], Code] = {
     errors.RunFailed: Code.FAILED,
     errors.RunCancelled: Code.CANCELLED,
     errors.RunDead: Code.DEAD,
+    errors.WaitTimeout: Code.TIMEOUT,
     KeyboardInterrupt: Code.INTERRUPTED,
 }
 

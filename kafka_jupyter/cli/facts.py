@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kafka_jupyter.protocol.rows import BatchProgress, EpochEnded, Row
 from kafka_jupyter.runs import figures
 from kafka_jupyter.runs.values import TERMINAL, State
+
+if TYPE_CHECKING:
+    from kafka_jupyter.client import RunEvent
 
 GROUPS = {"ACTIVE": frozenset(State) - TERMINAL, "ENDED": TERMINAL}  # what `--state` understands beside the states themselves
 
@@ -65,3 +68,17 @@ def run_json(card: figures.CardState, rows: Rows, now_ms: float) -> dict[str, An
         "best": {"metric": best.name, "value": best.best, "epoch": best.best_epoch} if best else None,
     }
     return {**card, "progress": progress}
+
+
+def event_json(run_id: str, event: RunEvent) -> dict[str, Any]:
+    """One line of `follow --json` and `logs --json`. Which keys there are depends on `event` alone."""
+    told: dict[str, Any] = {"event": event.kind, "run_id": run_id, "attempt": event.attempt}
+    if event.kind == "state":
+        return told | {"state": str(event.state)}
+    told |= {"epoch": event.epoch, "step": event.step}
+    if event.kind == "applied":
+        return told | {"metrics": event.metrics}
+    told |= {"seq": event.seq, "at_ms": event.at_ms}
+    if event.kind == "line":
+        return told | {"stream": event.stream, "text": event.text}
+    return told | {"metrics": event.metrics} | ({"seconds": event.seconds} if event.kind == "epoch" else {})

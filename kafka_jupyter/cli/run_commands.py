@@ -49,6 +49,7 @@ def runs(
     mine: Annotated[bool, typer.Option("--mine", envvar=env_name("mine"), help="Only my own.")] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", envvar=env_name("limit"), min=1, help="At most so many.")] = 30,
     sort: Annotated[Sort, typer.Option(envvar=env_name("sort"), help="What comes first.")] = Sort.NEWEST,
+    watch: Annotated[bool, typer.Option("--watch", "-w", envvar=env_name("watch"), help="Stay, and show it as it changes.")] = False,
     as_json: options.Json = False,
     profile: options.Profile = None,
     servers: options.Servers = None,
@@ -61,15 +62,24 @@ def runs(
     wanted = states_of(state)
     if mine and owner is not None:
         raise typer.BadParameter("it says already whose; leave --owner out", param_hint="--mine")
+    if watch and (as_json or not say.moves()):
+        raise typer.BadParameter("it needs a terminal; `follow --json` tells a program what happens", param_hint="--watch")
     with options.client_of(profile, servers, prefix) as client:
-        found = client.runs(state=wanted, name=name, owner=client.settings.owner if mine else owner)
-        cards = [run.card() for run in in_order(found, sort)[:limit]]
-        listed = [(card, _rows_here(client, card)) for card in cards]
-        if as_json:
+
+        def listed() -> list[tuple[dict[str, Any], facts.Rows]]:
+            found = client.runs(state=wanted, name=name, owner=client.settings.owner if mine else owner)
+            cards = [run.card() for run in in_order(found, sort)[:limit]]
+            return [(card, _rows_here(client, card)) for card in cards]
+
+        if watch:
+            from kafka_jupyter.cli import live
+
+            live.watch(lambda: say.grid(COLUMNS, [_row(card, rows) for card, rows in listed()]))
+        elif as_json:
             now_ms = time.time() * 1000
-            say.json([facts.run_json(card, rows, now_ms) for card, rows in listed])
-        elif listed:
-            say.table(COLUMNS, [_row(card, rows) for card, rows in listed])
+            say.json([facts.run_json(card, rows, now_ms) for card, rows in listed()])
+        elif found := listed():
+            say.table(COLUMNS, [_row(card, rows) for card, rows in found])
         else:
             say.line("no runs")
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import os
 import re
+import select
+import stat
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 TAB = 8
 _SEQUENCES = re.compile(  # colours and whatever else a terminal is told: control sequences (CSI), strings (OSC, DCS, …), single ones
@@ -30,6 +37,11 @@ def error(text: str) -> None:
 
 def json(value: object) -> None:
     print(_escaped(msgspec.json.format(encoded(value)).decode()))
+
+
+def json_line(value: object) -> None:
+    """One object a line, at once: for what goes on."""
+    print(_escaped(encoded(value).decode()), flush=True)
 
 
 def encoded(value: object) -> bytes:
@@ -60,6 +72,14 @@ def _as_escape(found: re.Match[str]) -> str:
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Columns as wide as they need on a terminal, never cut where the output goes into a file or a pipe."""
     from rich.console import Console  # late, like all that --help does not need
+
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 1000)
+    with console.capture() as capture:
+        console.print(grid(columns, rows))
+    print("\n".join(text.rstrip() for text in capture.get().splitlines()))
+
+
+def grid(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     from rich.table import Table
 
     shown = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
@@ -67,10 +87,31 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         shown.add_column(column, overflow="fold")
     for row in rows:
         shown.add_row(*(plain(cell) for cell in row))
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 1000)
-    with console.capture() as capture:
-        console.print(shown)
-    print("\n".join(text.rstrip() for text in capture.get().splitlines()))
+    return shown
+
+
+def end_with_the_pipe() -> None:
+    """Ends this process when nobody reads its stdout any more (`logs -f | grep -m 1 …`): the next line that would show it may be hours
+    away. For commands that only read."""
+    stdout = sys.__stdout__
+    if stdout is not None and sys.stdout is stdout and stat.S_ISFIFO(os.fstat(stdout.fileno()).st_mode):
+        threading.Thread(target=_end_with_the_pipe, args=(stdout.fileno(),), daemon=True).start()
+
+
+def _end_with_the_pipe(pipe: int) -> None:
+    poll = select.poll()
+    poll.register(pipe, 0)  # waits for errors only
+    poll.poll()
+    os._exit(0)
+
+
+def moves() -> bool:
+    """Whether stdout is a terminal that can move its cursor."""
+    if not sys.stdout.isatty():
+        return False
+    from rich.console import Console
+
+    return not Console().is_dumb_terminal
 
 
 def plain(cell: object) -> str:

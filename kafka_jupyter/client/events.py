@@ -15,6 +15,7 @@ from kafka_jupyter.runs.state import TERMINAL, State
 from kafka_jupyter.runs.view import numbers
 
 LOOK_S = 1.0  # without news, between two looks whether anybody still reads
+_BEFORE = frozenset({State.CLAIMED, State.RUNNING})  # what comes before the rows that are new with it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,10 +60,13 @@ def _all(follower: Follower, run_id: str, news: queue.SimpleQueue[None], deadlin
         state = follower.state(run_id)
         over = state is not None and state.terminal and follower.has_all_rows(run_id)
         now = state.state if state is not None else State.QUEUED
+        if now is not last and now not in TERMINAL and (last is None or now in _BEFORE):
+            last = now
+            yield RunEvent("state", now, state.last_n if state else 0)
         for attempt, row in follower.history(run_id).rows if state is not None else ():
             if (attempt, row.seq) not in seen:
                 seen.add((attempt, row.seq))
-                yield _event(attempt, row, now)
+                yield of_row(attempt, row, now)
         for answer in state.applications[answered:] if state is not None else ():
             answered += 1
             yield applied(answer, now)
@@ -83,7 +87,7 @@ def _all(follower: Follower, run_id: str, news: queue.SimpleQueue[None], deadlin
             raise follower.log.cluster.unreachable()
 
 
-def _event(attempt: int, row: Row, state: State) -> RunEvent:
+def of_row(attempt: int, row: Row, state: State) -> RunEvent:
     event = RunEvent("batch", state, attempt, row.epoch, row.step, seq=row.seq, at_ms=row.at_ms)
     if isinstance(row, LogLine):
         return dataclasses.replace(event, kind="line", text=row.text, stream=row.stream)

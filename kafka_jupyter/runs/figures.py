@@ -140,11 +140,11 @@ def place(at: Mapping[str, Any]) -> str:
     return f"at epoch {at['epoch'] + 1}, batch {at['step']}" if at["step"] > 0 else f"after epoch {at['epoch']}"
 
 
-def steer(state: CardState) -> str:
-    """What a person should know who has paused or cancelled it."""
+def steer(state: CardState, resume: str = "%kafka_resume") -> str:
+    """What a person should know who has paused or cancelled it. `resume`: what they write to go on, where they read this."""
     if state["state"] == "PAUSED":
         where = f" {place(state['checkpoint'])}" if state.get("checkpoint") else ""
-        return f"Paused{where}; %kafka_resume {short_id(state['run_id'])} goes on."
+        return f"Paused{where}; {resume} {short_id(state['run_id'])} goes on."
     if state["state"] != "CANCELLED":
         return ""
     by = f" by {state['ended_by']}" if state.get("ended_by") else ""

@@ -26,8 +26,8 @@ def test_events_name_their_rows_and_end_at_the_timeout_while_the_run_goes_on(log
     with pytest.raises(WaitTimeout, match="it goes on"):
         seen.extend(run.events(timeout=0.2))
     assert time.monotonic() - started < 5
-    assert [(event.kind, event.seq) for event in seen] == [("line", 1), ("epoch", 2), ("state", 0)]
-    assert (seen[0].text, seen[0].stream, seen[1].seconds) == ("hello", "stdout", 0.1)
+    assert [(event.kind, event.seq) for event in seen] == [("state", 0), ("line", 1), ("epoch", 2)], "first where it stands"
+    assert (seen[1].text, seen[1].stream, seen[2].seconds) == ("hello", "stdout", 0.1)
     player.succeed()
     assert list(run.events(timeout=20))[-1].state == "SUCCEEDED"
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from kafka_jupyter.protocol import control, ids
 from kafka_jupyter.protocol.task import Requirements
 from tests.kafka.conftest import Scene
 from tests.support.local import run_python
+from tests.support.terminal import terminal
 from tests.support.training import digits, mlp, task_of
 from tests.support.waiting import wait_until
 
@@ -158,6 +160,17 @@ def test_events_come_in_order_from_the_first_to_the_end(shared: Scene, client: C
     assert seen[-1].kind == "state"
     assert seen[-1].state == "SUCCEEDED"
     assert [e.kind for e in TrainingRun(client, run.id).events() if e.kind == "epoch"] == ["epoch"] * 4, "again, from the log"
+
+
+def test_a_terminal_shows_a_training_while_it_goes_on_and_its_result(shared: Scene, client: Client) -> None:
+    with background(shared, "seen", LONG) as (_, run):
+        env = shared.workers.environment(shared.workers.all[0].folder)
+        with terminal([sys.executable, "-m", "kafka_jupyter.cli", "follow", run.id], env) as shown:
+            shown.shows(" RUNNING ", f"{run.id}  epoch ", " left", "━", "worker shared-", "heartbeat", "loss  ", "★", within=60)
+            run.stop()
+            assert shown.end(60) == 0
+        assert f" SUCCEEDED  {run.id}  {run.card()['epochs_done']} of {LONG} epochs in " in shown.screen.text
+        assert "stopped early" in shown.screen.text
 
 
 def test_runs_lists_the_newest_first_and_attach_understands_names(shared: Scene, client: Client) -> None:

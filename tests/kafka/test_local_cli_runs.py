@@ -119,6 +119,7 @@ def test_what_a_command_prints_as_json_has_the_keys_of_the_document(log: Log, se
     assert (changed["settings"], changed["applied"]) == ({"learning_rate": 0.5}, None)
     retried = printed("retry", dead.run_id)
     assert (set(retried), retried["retry_of"]) == (documented("retry"), dead.run_id)
+    assert set(printed("wait", done.run_id)) == card | {"progress"}
     assert set(printed("dlq", "ls")[0]) == set(printed("dlq", "show", dead.run_id)) == documented("dlq ls")
     redriven = printed("dlq", "redrive", dead.run_id)
     assert (set(redriven), redriven["redrive_of"]) == (documented("dlq redrive"), dead.run_id)
@@ -160,6 +161,7 @@ def test_following_prints_what_happens_until_the_end(log: Log, settings: Setting
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "QUEUED\n"
+        assert process.stdout.readline().startswith("place 1 in the queue. Waiting for a worker: none is there.")
         run.claim()
         run.start()
         run.line("hello from the worker")

@@ -119,7 +119,7 @@ def test_what_others_wrote_cannot_steer_the_terminal() -> None:
 
 def test_json_is_the_same_and_holds_nothing_that_steers_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     hostile = {"name\x1b[2J\u202e": ["\x9b2J\x7f\u2066\U000e0001 名前 ★", float("nan")]}
-    for print_it in (say.json,):
+    for print_it in (say.json, say.json_line):
         print_it(hostile)
         text = capsys.readouterr().out
         assert json.loads(text) == {"name\x1b[2J\u202e": ["\x9b2J\x7f\u2066\U000e0001 名前 ★", None]}
@@ -134,16 +134,16 @@ def test_json_has_the_keys_that_stand_at_their_defaults_too() -> None:
 
 
 def test_every_command_that_answers_can_do_so_in_json() -> None:
-    silent = {("worker",), ("follow",)}  # they go on
+    silent = {("worker",)}  # it does not end
     options = {words: {name for p in of(words).params for name in p.opts} for words in commands()}
     assert {words for words in options if "--json" not in options[words]} == silent
 
 
-@pytest.mark.parametrize("words", [("runs", "--state", "fast"), ("runs", "--mine", "--owner", "ada")], ids=" ".join)
+@pytest.mark.parametrize("words", [("runs", "--state", "fast"), ("runs", "--mine", "--owner", "ada"), ("runs", "--watch")], ids=" ".join)
 def test_options_that_make_no_sense_are_usage_errors_that_say_what_does(words: tuple[str, ...]) -> None:
     said = cli(*words)
     assert said.code == 2
-    assert any(text in said.out for text in ("running, ", "leave --owner out"))
+    assert any(text in said.out for text in ("running, ", "leave --owner out", "it needs a terminal"))
 
 
 def test_names_that_a_terminal_cannot_write_do_not_stop_a_command(tmp_path: pathlib.Path) -> None:

@@ -23,18 +23,21 @@ def test_every_exit_code_is_listed_and_no_other() -> None:
     assert [int(row[0]) for row in tables("Exit codes")[1:]] == [code.value for code in Code]
 
 
-def test_follow_says_its_exit_codes() -> None:
+def test_follow_and_wait_say_their_exit_codes() -> None:
     ends = ", ".join(f"{Code[state]} {state}" for state in (State.FAILED, State.CANCELLED, State.DEAD))
-    assert f"0 SUCCEEDED, {ends}" in " ".join(cli("follow", "--help").out.split())
+    for command in ("follow", "wait"):
+        assert f"0 SUCCEEDED, {ends}" in " ".join(cli(command, "--help").out.split())
 
 
 def test_the_json_of_every_command_that_has_one_is_described() -> None:
     described = {text for row in tables("JSON") for text in CODE.findall(row[0])}
     has_json = {" ".join(words) for words in commands() if any("--json" in p.opts for p in of(words).params)}
-    assert has_json <= described
+    assert has_json - described == {"follow", "logs"}, "theirs is described event by event"
+    assert {"state", "epoch", "batch", "line", "applied"} <= described
 
 
 def test_every_option_that_the_document_speaks_of_is_there() -> None:
     known = {name for words in commands() for p in of(words).params for name in p.opts}
     named = {word for text in CODE.findall(DOCUMENT.read_text("utf-8")) for word in re.findall(r"(?<!\S)--?[a-z][a-z-]*", text)}
     assert named - known == {"--help"}
+    assert {"-f", "-n", "-t", "--attempt", "--watch", "--timeout"} <= named
