@@ -94,7 +94,7 @@ class Settings:
         """
         env = os.environ if environ is None else environ
         overrides = {k: v for k, v in overrides.items() if v is not None}
-        file = config_file or pathlib.Path(env.get(PREFIX + "CONFIG") or platformdirs.user_config_path(APP) / "profiles.toml")
+        file = config_file or _file_of(env)
         profile = str(overrides.get("profile") or env.get(PREFIX + "PROFILE") or "default")
         values = _from_profile(file, profile)
         for field in dataclasses.fields(cls):
@@ -138,6 +138,19 @@ class Settings:
 def env_name(setting: str) -> str:
     """The environment variable of a setting: every CLI flag shows its twin."""
     return PREFIX + setting.upper()
+
+
+def profiles(environ: Mapping[str, str] | None = None) -> list[str]:
+    """The names in the profile file; none where it cannot be read."""
+    try:
+        tables = tomllib.loads(_file_of(os.environ if environ is None else environ).read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError):
+        return []
+    return [name for name, table in tables.items() if isinstance(table, dict)]
+
+
+def _file_of(environ: Mapping[str, str]) -> pathlib.Path:
+    return pathlib.Path(environ.get(PREFIX + "CONFIG") or platformdirs.user_config_path(APP) / "profiles.toml")
 
 
 def parse_size(text: str) -> int:

@@ -12,6 +12,7 @@ import typer.core
 
 import kafka_jupyter
 from kafka_jupyter.cli import (
+    completing,
     control_commands,
     dlq_commands,
     doctor,
@@ -27,8 +28,6 @@ from kafka_jupyter.cli import (
 from kafka_jupyter.cli.exits import Code, code_of
 from kafka_jupyter.errors import KafkaJupyterError
 
-NAME = "kafka-jupyter"
-
 
 class _Commands(typer.core.TyperGroup):
     def invoke(self, ctx: Any) -> Any:
@@ -42,7 +41,7 @@ class _Commands(typer.core.TyperGroup):
 
 
 app = typer.Typer(
-    name=NAME,
+    name=completing.NAME,
     cls=_Commands,
     help="Trains Keras models from notebook cells on workers, over Apache Kafka.\n\n"
     "Start here: `kafka-jupyter up`, then `%load_ext kafka_jupyter` in a notebook.",
@@ -75,23 +74,29 @@ app.add_typer(dlq_commands.app)
 app.add_typer(topic_commands.app)
 app.add_typer(store_commands.app)
 app.add_typer(notebook_commands.app)
+app.command()(completing.completion)
 
 
 def run() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not where there is none
             stream.reconfigure(errors="replace")  # a terminal may know less than what names are written in
+    asked = completing.ASKED in os.environ
+    if asked:
+        completing.begin()
     code = _outcome()
     try:
         print(end="", flush=True)
     except BrokenPipeError:
         _let_go_of_stdout()
+    if asked:
+        os._exit(Code.FINE)  # threads may still read the log: they are not to be torn down one by one while a person waits at a prompt
     sys.exit(code)
 
 
 def _outcome() -> int | str | None:
     try:
-        app(prog_name=NAME)
+        app(prog_name=completing.NAME)
     except (KafkaJupyterError, KeyboardInterrupt) as error:
         if str(error):
             say.error(str(error))

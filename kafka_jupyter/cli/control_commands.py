@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kafka_jupyter.cli import options, say
+from kafka_jupyter.cli import completing, options, say
 from kafka_jupyter.cli.options import Force, Run, client_of
 from kafka_jupyter.settings import env_name, parse_size
 
@@ -23,7 +23,9 @@ Priority = Annotated[str | None, typer.Option(envvar=env_name("priority"), metav
 Label = Annotated[
     list[str] | None, typer.Option("--label", envvar=env_name("label"), metavar="NAME=VALUE", help="A label; without a value it goes away.")
 ]
-Settings = Annotated[list[str], typer.Argument(metavar="NAME=VALUE…", help="lr=1e-4 (or learning_rate=1e-4).")]
+Settings = Annotated[
+    list[str], typer.Argument(metavar="NAME=VALUE…", autocompletion=completing.settings, help="lr=1e-4 (or learning_rate=1e-4).")
+]
 Seconds = Annotated[float, typer.Option(envvar=env_name("timeout"), min=0, help="Wait so many seconds for the worker's answer.")]
 
 SETTINGS = {"lr": "learning_rate", "learning_rate": "learning_rate"}

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kafka_jupyter.cli import completing, options, say
 from kafka_jupyter.cli import control_commands as control
-from kafka_jupyter.cli import options, say
 from kafka_jupyter.cli.options import Force, client_of
 from kafka_jupyter.settings import env_name
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(name="dlq", help="Dead letters: tasks that nobody will train any more.", no_args_is_help=True)
 
-Run = Annotated[str, typer.Argument(metavar="RUN", help="Its id, or the beginning of it.")]
+Run = Annotated[str, typer.Argument(metavar="RUN", autocompletion=completing.letters, help="Its id, or the beginning of it.")]
 Limit = Annotated[int, typer.Option(envvar=env_name("limit"), min=1, help="At most so many, the newest.")]
 File = Annotated[
     Path | None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kafka_jupyter.cli import completing
 from kafka_jupyter.settings import Settings, env_name
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 Run = Annotated[
     str,
-    typer.Argument(metavar="RUN", help="An id, a unique beginning of one, or my newest run of that name."),
+    typer.Argument(metavar="RUN", autocompletion=completing.runs, help="An id, a unique beginning of one, or my newest run of that name."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Another person's run; it needs its whole id.")]
 Profile = Annotated[
@@ -25,6 +26,7 @@ Profile = Annotated[
         "-p",
         envvar=env_name("profile"),
         metavar="NAME",
+        autocompletion=completing.profile_names,
         help="Table of the profile file to use.",
     ),
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kafka_jupyter.cli import facts, options, say
+from kafka_jupyter.cli import completing, facts, options, say
 from kafka_jupyter.protocol.rows import EpochEnded
 from kafka_jupyter.runs import figures
 from kafka_jupyter.runs.values import State
@@ -25,6 +25,7 @@ States = Annotated[
         "--state",
         envvar=env_name("state"),
         metavar="STATE,…",
+        autocompletion=completing.states,
         help="Only those in one of these states, e.g. running,queued; `active` and `ended` mean several.",
     ),
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kafka_jupyter.cli import options, say
+from kafka_jupyter.cli import completing, options, say
 from kafka_jupyter.settings import env_name
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def list_(
 def remove(
     ids: Annotated[
         list[str],
-        typer.Argument(metavar="ID…", help="As `store ls` prints them: a sha256 or an upload id."),
+        typer.Argument(metavar="ID…", autocompletion=completing.artifacts, help="As `store ls` prints them: a sha256 or an upload id."),
     ],
     as_json: options.Json = False,
     store: StoreUrl = None,
