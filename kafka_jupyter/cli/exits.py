@@ -14,6 +14,7 @@ class Code(enum.IntEnum):
     NOT_FOUND = 3  # what was named is not there, or the name may mean several
     NO_KAFKA = 4
     REFUSED = 5  # this run cannot be asked that: it has ended, is about to, or belongs to somebody else
+    UNFINISHED = 6  # of `notebook finish`: some outputs are not final
     FAILED = 10
     CANCELLED = 11
     DEAD = 12

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kafka_jupyter.cli import options, say
-from kafka_jupyter.cli.run_commands import client_of
+from kafka_jupyter.cli.exits import Code
+from kafka_jupyter.cli.options import client_of
 from kafka_jupyter.errors import NotebookError, WaitTimeout
 from kafka_jupyter.settings import env_name
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(name="notebook", help="Saved notebooks.", no_args_is_help=True)
 
-NOT_FINAL = 3  # exit code
 LOOK_S = 1.0  # between two looks at a run that is waited for
 
 Notebooks = Annotated[list[str], typer.Argument(metavar="NB", help="Notebook files.")]
@@ -43,7 +43,7 @@ def finish(
 
     Only these outputs change. Close the notebook in JupyterLab first, or reload it afterwards.
 
-    Exit code 0: all outputs of runs are final. 3: some are not, because their run goes on or is not in this log, or because of --dry-run.
+    Exit code 0: all outputs of runs are final. 6: some are not, because their run goes on or is not in this log, or because of --dry-run.
     1: a notebook or Kafka could not be used.
 
     Example: kafka-jupyter notebook finish digits.ipynb --wait
@@ -65,9 +65,9 @@ def finish(
         if report.error:
             print(f"kafka-jupyter: {report.error}", file=sys.stderr)
     if any(report.error for report in told):
-        raise typer.Exit(1)
+        raise typer.Exit(Code.ERROR)
     if not all(output["did"] in (Did.FINAL, Did.FINISHED) for report in told for output in report.outputs):
-        raise typer.Exit(NOT_FINAL)
+        raise typer.Exit(Code.UNFINISHED)
 
 
 @dataclasses.dataclass

@@ -61,7 +61,7 @@ def test_what_ended_is_written_what_goes_on_or_is_unknown_is_left_alone(log: Log
     write(saved, ended.run_id, running.run_id, unknown)
     before = cards(saved)
     said = finish(saved, settings)
-    assert said.code == 3
+    assert said.code == 6
     assert said.out.splitlines() == [
         f"{saved}: cell 1, output 1: finished: {ended.run_id} SUCCEEDED",
         f"{saved}: cell 2, output 1: still running: {running.run_id} RUNNING",
@@ -76,7 +76,7 @@ def test_what_ended_is_written_what_goes_on_or_is_unknown_is_left_alone(log: Log
     again = finish(saved, settings, "--json")
     (report,) = json.loads(again.out)
     assert [output["did"] for output in report["outputs"]] == ["already final", "still running", "unknown run"]
-    assert (again.code, report["written"]) == (3, False)
+    assert (again.code, report["written"]) == (6, False)
 
 
 def test_a_run_is_meant_by_its_whole_id_only(log: Log, settings: Settings, saved: pathlib.Path) -> None:
@@ -90,7 +90,7 @@ def test_a_dry_run_writes_nothing_and_says_what_would_be_done(log: Log, settings
     text = write(saved, Player.new(log).whole().run_id)
     before = saved.stat()
     said = finish(saved, settings, "--dry-run")
-    assert said.code == 3
+    assert said.code == 6
     assert "cell 1, output 1: would be finished: " in said.out
     assert (saved.read_text(), saved.stat().st_mtime_ns, saved.stat().st_ino) == (text, before.st_mtime_ns, before.st_ino)
 

@@ -214,11 +214,11 @@ def test_a_file_that_cannot_be_used_has_exit_code_1_and_hinders_no_other(tmp_pat
     assert (good["error"], good["outputs"][0]["did"]) == ("", "already final")
 
 
-def test_an_output_that_cannot_be_read_has_exit_code_3(tmp_path: pathlib.Path) -> None:
+def test_an_output_that_cannot_be_read_has_exit_code_6(tmp_path: pathlib.Path) -> None:
     broken = live()
     broken["data"]["application/vnd.kafka-jupyter.run+json"]["runs"] = [{"run_id": "\x1b[2J<b>"}]
     (tmp_path / "odd.ipynb").write_text(text_of(broken))
     said = cli("notebook", "finish", str(tmp_path / "odd.ipynb"))
-    assert said.code == 3
+    assert said.code == 6
     assert "cell 1, output 1: not readable: its bundle names something that is no run id" in said.out
     assert "\x1b" not in said.out
