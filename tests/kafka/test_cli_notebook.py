@@ -138,6 +138,6 @@ def test_waiting_follows_the_runs_to_their_end_and_takes_the_file_as_it_is_then(
 def test_without_any_kafka_the_notebook_is_left_alone_and_the_way_out_is_named(bare_settings: Settings, saved: pathlib.Path) -> None:
     text = write(saved, ids.new_run_id("digits"))
     said = cli("notebook", "finish", str(saved), settings=bare_settings)
-    assert said.code == 1
+    assert said.code == 4
     assert "`kafka-jupyter up` starts a local one" in str(said.error)
     assert saved.read_text() == text
