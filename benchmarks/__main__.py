@@ -7,7 +7,7 @@ import dataclasses
 import os
 import pathlib
 
-from benchmarks import bench, checkpoint, lag, report, small, startup, store, submit, train
+from benchmarks import bench, checkpoint, lag, page, report, small, startup, store, submit, train
 
 CHAPTERS = {
     "startup": startup.measure,
@@ -15,6 +15,7 @@ CHAPTERS = {
     "train": train.measure,
     "checkpoint": checkpoint.measure,
     "lag": lag.measure,
+    "page": page.measure,
     "small": small.measure,
     "store": store.measure,
 }

@@ -7,7 +7,8 @@ import { type IViewOptions, RunView } from './runview';
 import { getHub } from './stream';
 import { trans } from './words';
 
-const FRAME = 250; // ms between two renders
+const FRAMES = 4; // renders a second at most
+const FRAME = 1000 / FRAMES; // ms between two renders of news
 const TICK = 1000; // ms; ages and times left move without news
 
 export interface ICardOptions extends Partial<IViewOptions> {
@@ -58,7 +59,7 @@ export class RunCard {
     });
     this._ticker = setInterval(() => {
       if ([...this._views.values()].some(view => view.model.run && !view.model.run.terminal)) {
-        this.refresh();
+        this._soon(this._renders[this._renders.length - 1] + TICK);
       }
     }, TICK);
   }
@@ -90,7 +91,23 @@ export class RunCard {
 
   /** Renders soon, and not more often than a person can read. */
   refresh(): void {
-    this._timer ??= setTimeout(() => this._render(), Math.max(0, this._last + FRAME - Date.now()));
+    this._soon(this._news + FRAME, true);
+  }
+
+  /**
+   * Not before `at`, and never more than FRAMES a second. A tick of the clock does not keep news waiting for a whole frame: an epoch is
+   * seen as soon as it is told.
+   */
+  private _soon(at: number, news = false): void {
+    const due = Math.max(at, (this._renders[this._renders.length - FRAMES] ?? 0) + 1000);
+    if (this._timer === undefined || due < this._due) {
+      clearTimeout(this._timer);
+      this._due = due;
+      this._timer = setTimeout(() => {
+        this._news = news ? Date.now() : this._news;
+        this._render();
+      }, due - Date.now());
+    }
   }
 
   dispose(): void {
@@ -122,7 +139,7 @@ export class RunCard {
   private _render(): void {
     clearTimeout(this._timer);
     this._timer = undefined;
-    this._last = Date.now();
+    this._renders = [...this._renders.slice(1 - FRAMES), Date.now()];
     for (const view of this._views.values()) {
       view.render();
       this._speak(view.model);
@@ -182,5 +199,7 @@ export class RunCard {
   private _theme: MutationObserver;
   private _ticker: ReturnType<typeof setInterval>;
   private _timer: ReturnType<typeof setTimeout> | undefined;
-  private _last = 0;
+  private _due = 0;
+  private _renders: number[] = [];
+  private _news = 0; // when news were rendered last
 }

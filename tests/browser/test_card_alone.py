@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import os
-import pathlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +10,7 @@ import pytest
 from playwright.sync_api import BrowserContext, expect
 
 from kafka_jupyter.outputs.bundle import MIME, WIDGET_VIEW, bundle
-from tests.browser.lab import ROOT, WITHOUT_SERVER_EXTENSION, Lab, running_lab
+from tests.browser.lab import WITHOUT_SERVER_EXTENSION, Lab, running_lab
 from tests.browser.stage import Stage
 from tests.support.waiting import wait_until
 
@@ -123,16 +121,6 @@ def test_a_notebook_from_elsewhere_shows_the_run_as_it_was_saved(without_extensi
     assert book.page.locator(".kj-Card img").count() == 0
     assert book.hub["connection"] == "off"
     assert book.errors == []
-
-
-def test_what_a_notebook_and_a_page_must_carry_stays_small() -> None:
-    def weight(files: list[pathlib.Path]) -> int:
-        assert files
-        return sum(len(gzip.compress(file.read_bytes())) for file in files)
-
-    static = ROOT / "kafka_jupyter/notebook/static"
-    assert weight([static / "widget.js", static / "widget.css"]) <= 60 << 10
-    assert weight(sorted((ROOT / "kafka_jupyter/labextension/static").glob("*.js"))) <= 150 << 10
 
 
 def test_the_widget_of_a_finished_card_leaves_no_model_in_the_notebook(without_extension: Lab, context: BrowserContext) -> None:
