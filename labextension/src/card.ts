@@ -14,6 +14,8 @@ const TICK = 1000; // ms; ages and times left move without news
 export interface ICardOptions extends Partial<IViewOptions> {
   /** Who shows it: "renderer" or "widget". */
   source: string;
+  /** Show table and curves of runs that have ended, without being asked. */
+  open?: boolean;
   /** Follow what the runs write as well. */
   lines?: boolean;
   /** The page's own notebook, if it does not hold the result of runs that have ended. */
@@ -77,7 +79,7 @@ export class RunCard {
       if (!this._views.has(runId)) {
         this._views.forEach(view => view.model.run?.terminal && view.fold());
         const model = new RunModel(runId, getHub(), this._options.lines);
-        this._views.set(runId, new RunView(this.node, model, this._options));
+        this._views.set(runId, new RunView(this.node, model, this._options, this._options.open));
         this.node.appendChild(this._save);
         model.follow(() => this.refresh());
       }

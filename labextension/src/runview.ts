@@ -58,7 +58,8 @@ export class RunView {
   constructor(
     host: HTMLElement,
     readonly model: RunModel,
-    private readonly _options: IViewOptions
+    private readonly _options: IViewOptions,
+    private _open = false
   ) {
     const id = `kj-run-${Date.now().toString(36)}-${counter++}`;
     const root = (this.node = add('section', 'kj-Run', host));
@@ -302,7 +303,6 @@ export class RunView {
   private _link: HTMLElement;
   private _notes: HTMLElement;
   private _attach: HTMLButtonElement;
-  private _open = false;
   private _tracebackOpen = false;
   private _copied = '';
   private _asked: Verb | null = null;

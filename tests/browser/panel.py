@@ -12,6 +12,15 @@ from tests.browser.lab import ROOT, TOKEN, Lab
 AXE = ROOT / "labextension/node_modules/axe-core/axe.min.js"
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
 
+# What is wider than the panel, though it neither scrolls nor ends in an ellipsis.
+OVERFLOWING = """panel => {
+  const frame = panel.getBoundingClientRect();
+  const cut = e => e.closest('.uplot, pre, .kj-tableBox, .kj-voice, .kj-metricsBox') || getComputedStyle(e).textOverflow === 'ellipsis';
+  return [...panel.querySelectorAll('*')]
+    .filter(e => e.checkVisibility() && !cut(e) && e.getBoundingClientRect().right > frame.right + 1)
+    .map(e => `${e.tagName} ${e.className} ${e.textContent.slice(0, 40)}`);
+}"""
+
 CHECK = """([selector, rules]) => axe.run(selector, rules).then(
   found => found.violations.map(v => [v.id, v.help, v.nodes.map(n => `${n.html.slice(0, 160)} ${n.failureSummary}`)])
 )"""
@@ -69,6 +78,18 @@ class Panel:
     def theme(self, name: str) -> None:
         self.page.evaluate(f"() => window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {name}'}})")
         self.page.wait_for_selector(f"body[data-jp-theme-name='JupyterLab {name}']", state="attached")
+
+    def widen(self, width: int) -> None:
+        """Draws the border between sidebar and notebook to where the sidebar is that wide."""
+        handle = self.page.locator("#jp-main-split-panel > .lm-SplitPanel-handle:not(.lm-mod-hidden)").first
+        box, panel = handle.bounding_box(), self.node.bounding_box()
+        assert box is not None
+        assert panel is not None
+        at = (box["x"] + box["width"] / 2, box["y"] + 200)
+        self.page.mouse.move(*at)
+        self.page.mouse.down()
+        self.page.mouse.move(at[0] + width - panel["width"], at[1], steps=4)
+        self.page.mouse.up()
 
     def violations(self, selector: str = ".kj-Panel") -> list[Any]:
         """What axe-core finds wrong in our part of the page."""

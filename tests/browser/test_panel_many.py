@@ -17,7 +17,7 @@ from kafka_jupyter.protocol import control
 from kafka_jupyter.protocol.rows import EpochEnded, RowBatch
 from kafka_jupyter.settings import Settings
 from tests.browser.lab import Lab, running_lab
-from tests.browser.panel import Panel
+from tests.browser.panel import OVERFLOWING, Panel
 from tests.browser.test_live_card import RECORD_RENDERS
 from tests.support.crowd import Member, play
 from tests.support.waiting import wait_until
@@ -277,16 +277,6 @@ def test_narrow_and_wide_nothing_is_cut_off(lab: Lab, context: BrowserContext) -
     for width in (200, 250, 330, 480):
         panel.node.evaluate("(node, width) => { node.style.width = `${width}px`; }", width)
         assert panel.node.evaluate(OVERFLOWING) == [], width
-
-
-# What is wider than the panel, though it neither scrolls nor ends in an ellipsis.
-OVERFLOWING = """panel => {
-  const frame = panel.getBoundingClientRect();
-  const cut = e => e.closest('.uplot, pre, .kj-tableBox, .kj-voice, .kj-metricsBox') || getComputedStyle(e).textOverflow === 'ellipsis';
-  return [...panel.querySelectorAll('*')]
-    .filter(e => e.checkVisibility() && !cut(e) && e.getBoundingClientRect().right > frame.right + 1)
-    .map(e => `${e.tagName} ${e.className} ${e.textContent.slice(0, 40)}`);
-}"""
 
 
 def test_a_run_that_ends_is_told_once_and_only_if_it_is_mine(log: Log, lab: Lab, context: BrowserContext) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,8 @@ from playwright.sync_api import Browser, BrowserContext, FloatRect, Locator, exp
 
 from kafka_jupyter.outputs.bundle import MIME
 from kafka_jupyter.protocol.task import Requirements
-from tests.browser.lab import ROOT
+from tests.browser.lab import ROOT, Notebook
+from tests.browser.panel import OVERFLOWING, Panel
 from tests.browser.stage import Stage
 from tests.browser.test_live_card import READY_MS
 from tests.support.scene import Scene
@@ -20,7 +22,7 @@ from tests.support.training import Submission, mlp, submit, task_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
-LIMIT = 150 << 10  # bytes of a picture in the repository
+LIMIT = 250 << 10  # bytes of a picture in the repository
 
 MARGIN = 8  # pixels of the notebook around the cards
 
@@ -78,7 +80,8 @@ def test_pictures_of_running_queued_failed_and_succeeded_cards_show_them_whole(
     stage: Stage, context: BrowserContext, folder: pathlib.Path
 ) -> None:
     runs = runs_of_every_kind(stage.scene)
-    stage.lab.write("pictures.ipynb", "", outputs={0: [{MIME: {"v": 1, "runs": [{"run_id": run.run_id}]}} for run in runs]})
+    ended = [stage.lab.api(f"kafka-jupyter/output?runs={run.run_id}")["data"] for run in runs[2:]]
+    stage.lab.write("pictures.ipynb", "", outputs={0: [*({MIME: {"v": 1, "runs": [{"run_id": run.run_id}]}} for run in runs[:2]), *ended]})
     book = stage.lab.open(context, "pictures.ipynb")
     cards = book.page.locator(".kj-Card")
     for i, state in enumerate(("RUNNING", "QUEUED", "FAILED", "SUCCEEDED")):
@@ -93,6 +96,60 @@ def test_pictures_of_running_queued_failed_and_succeeded_cards_show_them_whole(
     look_at_the_traceback(cards.nth(2))
     copy_the_command(cards.nth(3), runs[3].run_id)
     assert book.errors == []
+
+
+def test_pictures_of_notebook_sidebar_run_and_comparison(stage: Stage, chromium: Browser, folder: pathlib.Path) -> None:
+    scene = stage.scene
+    done = [
+        submit(scene.log, "digits", rows=1400, epochs=20, validation_split=0.1),
+        submit(scene.log, "digits-wide", rows=1400, epochs=14, validation_split=0.1, model=mlp(64)),
+        submit(scene.log, "digits-sgd", rows=1400, epochs=20, validation_split=0.1, model=mlp(optimizer="sgd"), batch_size=16),
+        submit(scene.log, "nine-classes", model=nine_classes(), epochs=50),
+    ]
+    for run in done:
+        scene.ended(run)
+    submit(scene.log, "resnet-mini", task=task_of(mlp(), "resnet-mini", 256, 20, requirements=Requirements(device="gpu")))
+    running = submit(scene.log, "fashion-cnn", rows=1400, epochs=60, validation_split=0.1, batch_size=2)
+    scene.running(running, epochs=8)
+    stage.lab.write("vision.ipynb", CELL, outputs={0: [{MIME: {"v": 1, "runs": [{"run_id": running.run_id}]}}]})
+    with chromium.new_context(viewport={"width": 1240, "height": 700}, device_scale_factor=1.25) as context:
+        panel = Panel.open(stage.lab, context, "/tree/vision.ipynb")
+        panel.widen(330)
+        Notebook(panel.page).wait_kernel()
+        expect(panel.page.locator(".jp-Notebook .kj-Run[data-state=RUNNING] .uplot")).to_be_visible()
+        for run in done[:3]:
+            expect(panel.row(run.run_id).locator(".kj-rowScore")).to_have_text(re.compile(r"0\.\d+"))
+        panel.page.mouse.move(900, 660)
+        for theme in ("Light", "Dark"):
+            panel.theme(theme)
+            assert panel.node.evaluate(OVERFLOWING) == []
+            take(panel, folder / f"lab-{theme.lower()}.png")
+        panel.theme("Light")
+        for run in done[:3]:
+            panel.row(run.run_id).click(modifiers=["Control"])
+        panel.button("Compare").click()
+        panel.button("Open in a tab").click()
+        compare = panel.page.locator(".kj-mod-main.kj-Panel")
+        expect(compare.locator(".kj-parameter")).not_to_have_count(0)
+        panel.row(done[0].run_id).click()
+        expect(panel.node.get_by_role("row", name="optimizer Adam")).to_be_visible()
+        assert panel.node.evaluate(OVERFLOWING) == []
+        assert compare.evaluate(OVERFLOWING) == []
+        take(panel, folder / "compare-light.png")
+        panel.theme("Dark")
+        take(panel, folder / "compare-dark.png")
+        assert panel.errors == []
+
+
+CELL = """%%kafka_train fashion-cnn
+history = model.fit(x_train, y_train, validation_split=0.1, epochs=60,
+                    callbacks=[keras.callbacks.EarlyStopping(patience=5)])"""
+
+
+def take(panel: Panel, picture: pathlib.Path) -> None:
+    panel.page.evaluate("() => document.fonts.ready.then(() => true)")
+    panel.page.screenshot(path=picture, animations="disabled")
+    assert 5 << 10 < picture.stat().st_size <= LIMIT
 
 
 def look_at_the_traceback(card: Locator) -> None:

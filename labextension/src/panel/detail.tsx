@@ -156,7 +156,7 @@ export function RunDetail({ runId, onBack }: { runId: string; onBack?: () => voi
   const [, redraw] = React.useReducer((count: number) => count + 1, 0);
   const card = React.useRef<RunCard | null>(null);
   React.useEffect(() => {
-    const made = new RunCard(host.current!, { source: 'panel', lines: true, offline: '', rendered: redraw });
+    const made = new RunCard(host.current!, { source: 'panel', open: true, lines: true, offline: '', rendered: redraw });
     card.current = made;
     made.show([runId]);
     return () => {
