@@ -138,7 +138,8 @@ export function runOf(value: unknown): IRun | null {
 
 function labelsOf(value: unknown): Record<string, string> {
   const pairs = isObject(value) ? Object.entries(value) : [];
-  return Object.fromEntries(pairs.slice(0, LIST).map(([name, label]) => [text(name), text(label)]));
+  const labels = pairs.filter(([, label]) => typeof label === 'string').slice(0, LIST);
+  return Object.fromEntries(labels.map(([name, label]) => [text(name), text(label)]));
 }
 
 function tallyOf(value: unknown): ITally | null {
