@@ -163,11 +163,20 @@ class Server:
         self._streams: list[Stream] = []
 
     async def request(
-        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, auth: bool = True
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        auth: bool = True,
+        until: bytes = b"",
     ) -> Answer:
+        """The whole answer; of one that says 200 and goes on for ever, what comes up to `until`."""
         reader, writer = await self._open(method, path, {**(self.auth if auth else {}), "Connection": "close", **(headers or {})}, body)
         try:
-            raw = await asyncio.wait_for(reader.read(-1), PATIENCE_S)
+            raw = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_S)
+            endless = until and raw.split(b" ", 2)[1] == b"200"
+            raw += await asyncio.wait_for(reader.readuntil(until) if endless else reader.read(-1), PATIENCE_S)
         finally:
             writer.close()
             await writer.wait_closed()
@@ -198,7 +207,8 @@ class Server:
         self, method: str, path: str, headers: Mapping[str, str], body: bytes, limit: int = 65536
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=limit)
-        lines = [f"{method} {self.root}{path} HTTP/1.1", f"Host: 127.0.0.1:{self.port}", *(f"{k}: {v}" for k, v in headers.items())]
+        headers = {"Host": f"127.0.0.1:{self.port}", **headers}
+        lines = [f"{method} {self.root}{path} HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items())]
         if body or method == "POST":
             lines.append(f"Content-Length: {len(body)}")
         writer.write("\r\n".join([*lines, "", ""]).encode() + body)
@@ -206,5 +216,10 @@ class Server:
 
 
 def _headers(raw: bytes) -> dict[str, str]:
-    lines = filter(None, raw.decode("latin-1").split("\r\n"))
-    return {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    """By lower-case name; a name that comes several times has its values on lines of their own."""
+    found: dict[str, str] = {}
+    for line in filter(None, raw.decode("latin-1").split("\r\n")):
+        name, _, value = line.partition(":")
+        name = name.strip().lower()
+        found[name] = f"{found[name]}\n{value.strip()}" if name in found else value.strip()
+    return found
