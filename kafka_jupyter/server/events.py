@@ -24,8 +24,9 @@ class Event:
     body: bytes
     id: str = ""
 
-    def __bytes__(self) -> bytes:
-        return self.body + (f"id: {self.id}\n\n".encode() if self.id else b"\n")
+    def parts(self) -> tuple[bytes, bytes]:
+        """`body` itself, which many streams share, and the rest."""
+        return self.body, f"id: {self.id}\n\n".encode() if self.id else b"\n"
 
 
 def body(kind: str, data: Any) -> bytes:

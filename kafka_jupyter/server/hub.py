@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from typing import Any
@@ -129,17 +130,29 @@ class Hub:
     def states_for(self, subscriber: Subscriber) -> list[events.Event]:
         """What has changed but for rows. It bears no ids: who is cut off here is told again."""
         with self._follower.still():
-            chosen = list(subscriber.runs)[: self._limits.batch_runs]
-            for run_id in chosen:
-                del subscriber.runs[run_id]
-            states = [state for state in map(self._follower.state, chosen) if state is not None]
-            shown = self.cards(states)
-            bodies = [self._workers[worker] for worker in subscriber.workers if worker in self._workers]
+            told = self._states(subscriber)
+            told += [self._workers[worker] for worker in subscriber.workers if worker in self._workers]
             subscriber.workers.clear()
             if subscriber.health != self.health:
                 subscriber.health = self.health
-                bodies.append(self.health)
-        return [events.Event(events.body("run", card)) for card in shown] + [events.Event(body) for body in bodies]
+                told.append(self.health)
+        return [events.Event(body) for body in told]
+
+    def _states(self, subscriber: Subscriber) -> list[bytes]:
+        """No more than one turn takes: unlike rows, a state is made for this stream alone. The others stay in `runs`."""
+        chosen = list(itertools.islice(subscriber.runs, self._limits.batch_runs))
+        states = [state for state in map(self._follower.state, chosen) if state is not None]
+        shown = {card["run_id"]: card for card in self.cards(states)}
+        told: list[bytes] = []
+        size = 0
+        for run_id in chosen:
+            if size >= self._limits.batch_bytes:
+                break
+            del subscriber.runs[run_id]
+            if run_id in shown:
+                told.append(events.body("run", shown[run_id]))
+                size += len(told[-1])
+        return told
 
     def take(self, subscriber: Subscriber) -> list[events.Event] | None:
         """What is new for this stream, empty if nothing is; None if it has fallen out of the ring."""

@@ -16,7 +16,8 @@ class Limits:
     ring_records: int = 20_000  # records of `training_log` kept in memory for streams; who is further behind reads Kafka
     ring_bytes: int = 16 << 20
     replay_records: int = 50_000  # a cursor further back than this is answered with `reset`
-    batch_bytes: int = 128 << 10  # of rows that one turn of a stream takes
-    batch_runs: int = 500
-    chunk_bytes: int = 64 << 10  # written at once; a client holds at most this much of our memory
+    batch_bytes: int = 64 << 10  # of states, and of rows, that one turn of a stream takes
+    batch_runs: int = 100  # states that are looked at for one turn
+    chunk_bytes: int = 64 << 10  # written at once
+    socket_bytes: int = 128 << 10  # of the kernel for one stream; Linux doubles it for its own needs
     streams: int = 200  # at once

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from typing import Any
 
@@ -224,27 +223,6 @@ def own_threads() -> set[threading.Thread]:
     """Of this process, without the pool that asks Kafka, which grows and stays. Tests before may have left connections."""
     names = {thread: thread.name for thread in threading.enumerate()}
     return {thread for thread, name in names.items() if name.startswith("kafka_jupyter") and not name.startswith("kafka_jupyter-server_")}
-
-
-def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
-async def test_fifty_clients_that_come_and_go_leave_nothing_behind(server: Server, log: Log, manager: Manager) -> None:
-    hub = (await manager.session()).hub
-    Player.new(log).submit()  # from here on its producer has its connections,
-    await server.get("health")  # and so has the reader that asks for ends
-    await (await begun(server)).close()
-    await eventually(lambda: hub.streams == 0, "the first stream was never noticed to be gone")
-    tasks, threads, files = len(asyncio.all_tasks()), own_threads(), open_files()
-    streams = await asyncio.gather(*(begun(server) for _ in range(50)))
-    assert hub.streams == 50
-    Player.new(log).whole()
-    await asyncio.gather(*(stream.close() for stream in streams))
-    await eventually(lambda: hub.streams == 0, "some streams were never noticed to be gone")
-    await eventually(lambda: len(asyncio.all_tasks()) <= tasks, "tasks were left behind")
-    await eventually(lambda: open_files() <= files, "files were left open")
-    assert own_threads() <= threads
 
 
 async def test_at_shutdown_every_stream_says_bye_and_every_thread_ends(

@@ -1,0 +1,233 @@
+"""Many clients, and such that take nothing: what each of them holds, that the others get theirs, and that nothing is left of any."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import gc
+import os
+import pathlib
+import socket
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kafka_jupyter.brokers.log import Log
+from kafka_jupyter.protocol import control
+from kafka_jupyter.server.hub import Hub
+from kafka_jupyter.server.limits import Limits
+from kafka_jupyter.server.manager import Manager
+from tests.server.raw import Server, eventually
+from tests.server.test_stream import begun, flood, has_rows, own_threads
+from tests.support.playing import Player
+
+HELD = 256 << 10  # bytes that a client which takes nothing may hold of ours
+LINES = 20  # of a record of `flood`, 4000 characters each
+
+
+class Stalled:
+    """Asks for a stream and never reads what comes. Its own buffer is small, so that it is the server that waits."""
+
+    def __init__(self, server: Server, last_id: str = "") -> None:
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.socket.setblocking(False)
+        lines = {"Host": f"127.0.0.1:{server.port}", **server.auth, **({"Last-Event-ID": last_id} if last_id else {})}
+        head = [f"GET {server.root}events HTTP/1.1", *(f"{name}: {value}" for name, value in lines.items()), "", ""]
+        self._where, self._request = ("127.0.0.1", server.port), "\r\n".join(head).encode()
+
+    async def ask(self) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(self.socket, self._where)
+        await loop.sock_sendall(self.socket, self._request)
+
+
+async def stalled(server: Server, hub: Hub, count: int, last_id: str = "") -> list[Stalled]:
+    before = hub.streams
+    clients = [Stalled(server, last_id) for _ in range(count)]
+    for client in clients:
+        await client.ask()
+    await eventually(lambda: hub.streams == before + count, "not all streams began")
+    return clients
+
+
+async def held_each(clients: list[Stalled], server: Server, http_server: Any, hub: Hub) -> tuple[float, float]:
+    """Bytes that each of them holds: of this process, which it gives back when they go, and of the kernel for the server's socket."""
+    rest = hub.streams - len(clients)
+    await eventually(lambda: waiting(http_server) >= len(clients), "they take all they are given")
+    gc.collect()
+    with_them, queued = tracemalloc.get_traced_memory()[0], unsent(server.port)
+    for client in clients:
+        client.socket.close()
+    await eventually(lambda: hub.streams == rest, "they were never noticed to be gone")
+    gc.collect()
+    return (with_them - tracemalloc.get_traced_memory()[0]) / len(clients), sum(queued) / len(clients)
+
+
+def waiting(http_server: Any) -> int:
+    """How many connections wait for their client: the kernel takes no more for it."""
+    return sum(1 for connection in http_server._connections if len(connection.stream._write_buffer))
+
+
+def unsent(port: int) -> list[int]:
+    """Of each connection of a port of ours: what the other end has not taken, as the kernel says it."""
+    rows = [line.split() for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [size for row in rows if int(row[1][-4:], 16) == port and row[3] == "01" and (size := int(row[4].split(":")[0], 16))]
+
+
+@contextlib.contextmanager
+def traced() -> Any:
+    tracemalloc.start()
+    try:
+        yield
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.fixture
+def traits(traits: dict[str, Any]) -> dict[str, Any]:
+    return {**traits, "stall_s": 600.0}
+
+
+async def place(server: Server) -> str:
+    """A cursor that says here."""
+    stream = await begun(server)
+    await stream.close()
+    return stream.last_id or ""
+
+
+async def read(manager: Manager, player: Player) -> None:
+    """Waits until the server has read the last row."""
+    follower = (await manager.session()).follower
+    await eventually(lambda: [line.seq for line in follower.history(player.run_id).lines[-1:]] == [player.seq], "the rows were never read")
+
+
+def running(log: Log) -> Player:
+    player = Player.new(log)
+    player.submit()
+    player.claim()
+    player.start()
+    return player
+
+
+async def aside(work: Callable[..., None], *arguments: Any) -> None:
+    """Not on the event loop, which is the server's."""
+    await asyncio.get_running_loop().run_in_executor(None, work, *arguments)
+
+
+async def test_rows_that_nobody_takes_hold_little(server: Server, log: Log, manager: Manager, http_server: Any) -> None:
+    hub, player = (await manager.session()).hub, running(log)
+    with traced():
+        clients = await stalled(server, hub, 20)
+        await aside(flood, player, 30)
+        await read(manager, player)
+        ours, kernels = await held_each(clients, server, http_server, hub)
+    assert ours <= HELD
+    assert kernels <= 2 * manager.limits.socket_bytes
+
+
+async def test_rows_that_were_missed_hold_little(server: Server, log: Log, manager: Manager, http_server: Any) -> None:
+    hub, player, here = (await manager.session()).hub, running(log), await place(server)
+    await aside(flood, player, 60)
+    await read(manager, player)
+    with traced():
+        clients = await stalled(server, hub, 20, here)
+        ours, _ = await held_each(clients, server, http_server, hub)
+    assert ours <= HELD
+
+
+def failures(log: Log, count: int) -> None:
+    """Runs with tracebacks as long as they may be."""
+    for i in range(count):
+        run_id, place = f"long-{i:012x}", control.TaskPlace("task", 0, i)
+        log.send_control(control.Submitted(run_id=run_id, task=place, name="long", owner="ada@test"))
+        who: dict[str, Any] = {"run_id": run_id, "n": 1, "worker": "box-1", "nonce": "nonce"}
+        log.send_control(control.Claimed(**who, task=place))
+        text = "x" * 16_000
+        log.send_control(
+            control.Failed(**who, retryable=False, reason="exception", error="ValueError", message=text[:4000], traceback=text)
+        )
+    assert log.producer.flush(30) == 0
+
+
+async def test_states_that_nobody_takes_hold_little(server: Server, log: Log, manager: Manager, http_server: Any) -> None:
+    session, here = await manager.session(), await place(server)
+    await aside(failures, log, 200)
+    await eventually(lambda: sum(state.terminal for state in session.follower.states()) == 200, "they were never read")
+    with traced():
+        clients = await stalled(server, session.hub, 20, here)
+        ours, _ = await held_each(clients, server, http_server, session.hub)
+    assert ours <= HELD
+
+
+async def test_of_100_that_take_nothing_20_others_notice_nothing_and_all_100_are_closed(
+    server: Server, log: Log, manager: Manager, http_server: Any
+) -> None:
+    hub, player = (await manager.session()).hub, running(log)
+    healthy = [await begun(server) for _ in range(20)]
+    with traced():
+        lazy = await stalled(server, hub, 100)
+        await asyncio.gather(aside(flood, player, 10), *(stream.until(has_rows(10 * LINES), "all rows came") for stream in healthy))
+        assert hub.streams == 120
+        ours, _ = await held_each(lazy, server, http_server, hub)
+    assert ours <= HELD
+    manager.limits = dataclasses.replace(manager.limits, stall_s=0.5)  # of streams that begin now
+    lazy = await stalled(server, hub, 100)
+    await asyncio.gather(aside(flood, player, 10), *(stream.until(has_rows(20 * LINES), "all rows came") for stream in healthy))
+    await eventually(lambda: hub.streams == 20, "those that took nothing were never closed")
+    for stream in healthy:
+        assert [row["seq"] for data in stream.of("log") for row in data["rows"]] == list(range(1, 20 * LINES + 1))
+    for client in lazy:
+        client.socket.close()
+
+
+def kafka_clients() -> int:
+    """Consumers and producers: each has one thread of librdkafka's with this name."""
+    found = 0
+    for file in pathlib.Path("/proc/self/task").glob("*/comm"):
+        with contextlib.suppress(OSError):  # it ends while we look
+            found += file.read_text().strip() == "rdk:main"
+    return found
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def passes_by(server: Server, i: int, old: str) -> None:
+    """One client of many kinds: it goes while it asks, at the first byte, or later; a tenth asks for what is only in Kafka."""
+    last_id = old if i % 10 == 0 else ""
+    if i % 5 == 1:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(f"GET {server.root}events HTTP/1.1\r\nHost: 127.0.0.1".encode())
+        writer.transport.abort()
+        return
+    stream = await server.stream("", last_id)
+    if i % 5 == 2:
+        await stream.reader.read(1)
+    elif i % 5 != 3:
+        await stream.until(lambda seen: any(event.kind == "health" and event.id for event in seen), "it had begun")
+    await stream.close()
+
+
+async def test_2000_clients_that_come_and_go_leave_nothing_behind(server: Server, log: Log, manager: Manager) -> None:
+    manager.limits = Limits(ring_records=5, stall_s=600)
+    hub, player, old = (await manager.session()).hub, running(log), await place(server)
+    for epoch in range(20):
+        player.epoch(epoch)
+    for i in range(20):  # from here on whatever is opened once is open
+        await passes_by(server, i, old)
+    await server.get("health")
+    await eventually(lambda: hub.streams == 0, "the first streams were never noticed to be gone")
+    tasks, threads, files, clients = len(asyncio.all_tasks()), own_threads(), open_files(), kafka_clients()
+    for first in range(0, 2000, 100):
+        await asyncio.gather(*(passes_by(server, i, old) for i in range(first, first + 100)))
+    await eventually(lambda: hub.streams == 0, "some streams were never noticed to be gone")
+    await eventually(lambda: len(asyncio.all_tasks()) <= tasks, "tasks were left behind")
+    # Clients of Kafka that stay may open connections of their own meanwhile.
+    await eventually(lambda: open_files() <= files + clients, "files were left open")
+    await eventually(lambda: kafka_clients() <= clients, "Kafka clients were left open")
+    assert own_threads() <= threads
