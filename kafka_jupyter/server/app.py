@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 
 from jupyter_server.extension.application import ExtensionApp
-from traitlets import Float, Unicode
+from traitlets import Float, Int, Unicode
 
 from kafka_jupyter.server.handlers import MANAGER, routes
 from kafka_jupyter.server.limits import Limits
@@ -32,10 +32,12 @@ class KafkaJupyterApp(ExtensionApp):
     owner = Unicode("", help="Whose runs are steered without force; the hub's user, else user@host.").tag(config=True)
     local_kafka_dir = Unicode("", help="Where the local Kafka keeps its state.").tag(config=True)
     heartbeat_s = Float(_DEFAULTS.heartbeat_s, min=0.05, help="Seconds between two comments in a silent stream.").tag(config=True)
+    retry_ms = Int(_DEFAULTS.retry_ms, min=1, help="Milliseconds that a page waits before it comes back after a cut.").tag(config=True)
     stall_s = Float(_DEFAULTS.stall_s, min=0.05, help="Seconds after which a stream that takes nothing is closed.").tag(config=True)
 
     def initialize_settings(self) -> None:
-        self.manager = Manager(self._settings, Limits(heartbeat_s=self.heartbeat_s, stall_s=self.stall_s))
+        limits = Limits(heartbeat_s=self.heartbeat_s, stall_s=self.stall_s, retry_ms=self.retry_ms)
+        self.manager = Manager(self._settings, limits)
         self.settings[MANAGER] = self.manager
 
     def initialize_handlers(self) -> None:

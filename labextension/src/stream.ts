@@ -11,7 +11,7 @@ import type { ChartFactory } from './chart';
 export const HUB_KEY = Symbol.for('kafka_jupyter.stream/1');
 const NAMESPACE = 'kafka-jupyter';
 
-const FIRST_DELAY = 500; // ms before the first attempt to reconnect; doubled up to LAST_DELAY
+const FIRST_DELAY = 500; // ms before the first attempt to reconnect, unless the server says another; doubled up to LAST_DELAY
 const LAST_DELAY = 15_000;
 const SILENCE = 30_000; // ms; the server speaks every 10 s, so three missed beats are a dead connection (a laptop that slept)
 const HIDDEN = 10_000; // ms after which a hidden tab gives its connection back
@@ -118,7 +118,7 @@ export class StreamHub {
   }
 
   private async _keepOpen(): Promise<void> {
-    let delay = FIRST_DELAY;
+    let delay = this._retry;
     this._widening = false;
     this._set(this._lastId ? 'retrying' : 'connecting');
     for (;;) {
@@ -128,8 +128,8 @@ export class StreamHub {
         if (!response) {
           return this._set('off');
         }
-        delay = FIRST_DELAY;
-        await this._read(response, abort, ms => (delay = ms));
+        delay = this._retry;
+        await this._read(response, abort, ms => (delay = this._retry = ms));
       } catch {
         // whatever broke the connection, the answer is the same: connect again and resume
       }
@@ -271,6 +271,7 @@ export class StreamHub {
   private _widening = false;
   private _settling: ReturnType<typeof setTimeout> | undefined;
   private _lastId = '';
+  private _retry = FIRST_DELAY; // or what the server has wished, also where the next connection breaks before it says so again
   private _watching = false;
 }
 

@@ -120,6 +120,32 @@ test('a cut connection resumes behind the last event', { timeout: 10_000 }, asyn
   await close();
 });
 
+test('what the server wished to be waited holds where the next connection breaks before it says so again', { timeout: 10_000 }, async t => {
+  const waits = t.mock.method(globalThis, 'setTimeout');
+  let connections = 0;
+  const { hub, close } = await site((path, _, response) => {
+    if (path !== 'events') {
+      response.end(JSON.stringify({ run: run(1), rows: [] }));
+      return;
+    }
+    startStream(response);
+    connections += 1;
+    if (connections === 1) {
+      response.end('retry: 10\n\n');
+    } else if (connections === 2) {
+      response.end();
+    } else {
+      event(response, '1', 'run', run(9, 'SUCCEEDED'));
+    }
+  });
+  const model = new RunModel('a-1234', hub);
+  await reached(model, () => model.run?.state === 'SUCCEEDED');
+  const long = waits.mock.calls.map(call => call.arguments[1] ?? 0).filter(ms => ms > 100 && ms < 1000);
+  model.dispose();
+  await close();
+  assert.deepEqual(long, []);
+});
+
 test('many cards share one connection', { timeout: 10_000 }, async () => {
   const { hub, requests, close } = await site((path, _, response) => {
     if (path === 'events') {
