@@ -7,7 +7,7 @@ import dataclasses
 import os
 import pathlib
 
-from benchmarks import bench, checkpoint, lag, page, report, small, startup, store, submit, train
+from benchmarks import bench, checkpoint, cuts, lag, page, report, small, startup, store, streams, submit, train
 
 CHAPTERS = {
     "startup": startup.measure,
@@ -18,6 +18,8 @@ CHAPTERS = {
     "page": page.measure,
     "small": small.measure,
     "store": store.measure,
+    "streams": streams.measure,
+    "cuts": cuts.measure,
 }
 RESULTS = pathlib.Path(__file__).with_name("results.md")
 

@@ -26,16 +26,19 @@ IDLE_S = 60.0
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """`rounds` of what takes seconds, `runs` tiny ones, `epochs` of the run whose lag is measured, `processes` a kind, `mib` to store."""
+    """`rounds` of what takes seconds, `runs` tiny ones, `epochs` of the run whose lag is measured, `processes` a kind, `mib` to store,
+    `cuts` of a stream, `stalled` clients beside a fifth as many that read."""
 
     rounds: int = 15
     runs: int = 500
     epochs: int = 300
     processes: int = 15
     mib: int = 200
+    cuts: int = 10_000
+    stalled: int = 100
 
 
-QUICK = Scale(rounds=3, runs=40, epochs=60, processes=5, mib=20)
+QUICK = Scale(rounds=3, runs=40, epochs=60, processes=5, mib=20, cuts=300, stalled=20)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,21 +67,26 @@ class Stack:
 
 
 class Bench:
-    """`scale`, and `stack` for those who need one. `close` takes everything down."""
+    """`scale`, and for those who need it `kafka` (where one broker is), or `stack`. `close` takes everything down."""
 
     def __init__(self, scale: Scale) -> None:
         self.scale = scale
         self._started: list[Any] = []
 
     @functools.cached_property
-    def stack(self) -> Stack:
-        say("starting Apache Kafka and a worker")
+    def kafka(self) -> Settings:
+        say("starting Apache Kafka")
         settings = _settings()
         local.down(settings)
         shutil.rmtree(FOLDER, ignore_errors=True)
         FOLDER.mkdir(parents=True)
         self._started.append(lambda: local.down(settings))
-        settings = local.provide(settings, workers=0)
+        return local.provide(settings, workers=0)
+
+    @functools.cached_property
+    def stack(self) -> Stack:
+        settings = self.kafka
+        say("starting a worker")
         worker = _start_worker(settings)
         self._started.append(lambda: _stop_worker(worker))
         client = Client(settings)
@@ -102,8 +110,13 @@ def _settings() -> Settings:
     return Settings(data_dir=FOLDER / "data", cache_dir=FOLDER / "cache", owner="bench", auto_start=False)
 
 
+def environment(settings: Settings) -> dict[str, str]:
+    """For a process of ours."""
+    return local_daemons.environment(settings) | {env_name("config"): os.devnull}
+
+
 def _start_worker(settings: Settings) -> subprocess.Popen[bytes]:
-    env = local_daemons.environment(settings.replace(cache_dir=FOLDER / "worker-cache")) | {env_name("config"): os.devnull}
+    env = environment(settings.replace(cache_dir=FOLDER / "worker-cache"))
     command = [sys.executable, "-m", "kafka_jupyter.cli", "worker", "--name", "bench", "--slots", str(SLOTS)]
     with (FOLDER / "worker.log").open("wb") as log:
         return subprocess.Popen(command, cwd=FOLDER, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import pathlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -213,6 +215,30 @@ class Server:
             lines.append(f"Content-Length: {len(body)}")
         writer.write("\r\n".join([*lines, "", ""]).encode() + body)
         return reader, writer
+
+
+class Stalled:
+    """Asks for a stream and never reads what comes. `buffer`: bytes of the kernel at this end; None: what it gives to everybody."""
+
+    def __init__(self, server: Server, last_id: str = "", buffer: int | None = 4096) -> None:
+        self.socket = socket.socket()
+        if buffer is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        self.socket.setblocking(False)
+        lines = {"Host": f"127.0.0.1:{server.port}", **server.auth, **({"Last-Event-ID": last_id} if last_id else {})}
+        head = [f"GET {server.root}events HTTP/1.1", *(f"{name}: {value}" for name, value in lines.items()), "", ""]
+        self._where, self._request = ("127.0.0.1", server.port), "\r\n".join(head).encode()
+
+    async def ask(self) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(self.socket, self._where)
+        await loop.sock_sendall(self.socket, self._request)
+
+
+def unsent(port: int) -> list[int]:
+    """Of each connection of a port of ours: what the other end has not taken, as the kernel says it."""
+    rows = [line.split() for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [size for row in rows if int(row[1][-4:], 16) == port and row[3] == "01" and (size := int(row[4].split(":")[0], 16))]
 
 
 def _headers(raw: bytes) -> dict[str, str]:

@@ -8,7 +8,6 @@ import dataclasses
 import gc
 import os
 import pathlib
-import socket
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -20,29 +19,12 @@ from kafka_jupyter.protocol import control
 from kafka_jupyter.server.hub import Hub
 from kafka_jupyter.server.limits import Limits
 from kafka_jupyter.server.manager import Manager
-from tests.server.raw import Server, eventually
+from tests.server.raw import Server, Stalled, eventually, unsent
 from tests.server.test_stream import begun, flood, has_rows, own_threads
 from tests.support.playing import Player
 
 HELD = 256 << 10  # bytes that a client which takes nothing may hold of ours
 LINES = 20  # of a record of `flood`, 4000 characters each
-
-
-class Stalled:
-    """Asks for a stream and never reads what comes. Its own buffer is small, so that it is the server that waits."""
-
-    def __init__(self, server: Server, last_id: str = "") -> None:
-        self.socket = socket.socket()
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        self.socket.setblocking(False)
-        lines = {"Host": f"127.0.0.1:{server.port}", **server.auth, **({"Last-Event-ID": last_id} if last_id else {})}
-        head = [f"GET {server.root}events HTTP/1.1", *(f"{name}: {value}" for name, value in lines.items()), "", ""]
-        self._where, self._request = ("127.0.0.1", server.port), "\r\n".join(head).encode()
-
-    async def ask(self) -> None:
-        loop = asyncio.get_running_loop()
-        await loop.sock_connect(self.socket, self._where)
-        await loop.sock_sendall(self.socket, self._request)
 
 
 async def stalled(server: Server, hub: Hub, count: int, last_id: str = "") -> list[Stalled]:
@@ -70,12 +52,6 @@ async def held_each(clients: list[Stalled], server: Server, http_server: Any, hu
 def waiting(http_server: Any) -> int:
     """How many connections wait for their client: the kernel takes no more for it."""
     return sum(1 for connection in http_server._connections if len(connection.stream._write_buffer))
-
-
-def unsent(port: int) -> list[int]:
-    """Of each connection of a port of ours: what the other end has not taken, as the kernel says it."""
-    rows = [line.split() for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return [size for row in rows if int(row[1][-4:], 16) == port and row[3] == "01" and (size := int(row[4].split(":")[0], 16))]
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kafka_jupyter.brokers.local_nodes import free_port
@@ -20,16 +20,20 @@ TOKEN = "a-token-of-the-tests"
 
 
 class JupyterServer:
-    def __init__(self, folder: pathlib.Path, env: Mapping[str, str]) -> None:
-        self._port = free_port()
+    def __init__(self, folder: pathlib.Path, env: Mapping[str, str], options: Sequence[str] = ()) -> None:
+        self.port = free_port()
         self._log = folder / "server.log"
         command = [
             sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
-            f"--ServerApp.port={self._port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}",
-            "--ServerApp.jpserver_extensions={'kafka_jupyter': True}", f"--ServerApp.root_dir={folder}",
+            f"--ServerApp.port={self.port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}",
+            "--ServerApp.jpserver_extensions={'kafka_jupyter': True}", f"--ServerApp.root_dir={folder}", *options,
         ]  # fmt: skip
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(command, cwd=folder, env=dict(env), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def log(self) -> str:
@@ -37,7 +41,7 @@ class JupyterServer:
 
     def get(self, path: str) -> tuple[int, Any]:
         """Status and JSON of a route of the extension; (0, None) while nobody listens."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request("GET", f"/kafka-jupyter/{path}", headers={"Authorization": f"token {TOKEN}"})
             answer = connection.getresponse()
@@ -50,7 +54,7 @@ class JupyterServer:
 
     def post(self, path: str) -> tuple[int, Any]:
         """Status and JSON of a request to the extension, with an empty body."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request("POST", f"/kafka-jupyter/{path}", headers={"Authorization": f"token {TOKEN}"})
             answer = connection.getresponse()
@@ -61,7 +65,7 @@ class JupyterServer:
     @contextlib.contextmanager
     def events(self) -> Iterator[list[dict[str, Any]]]:
         """The data of what one stream has brought so far, in order."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=120)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         connection.request("GET", "/kafka-jupyter/events", headers={"Authorization": f"token {TOKEN}"})
         answer = connection.getresponse()
         assert answer.status == 200, answer.read()
@@ -86,9 +90,10 @@ class JupyterServer:
 
 
 @contextlib.contextmanager
-def jupyter_server(folder: pathlib.Path, env: Mapping[str, str]) -> Iterator[JupyterServer]:
+def jupyter_server(folder: pathlib.Path, env: Mapping[str, str], *options: str) -> Iterator[JupyterServer]:
+    """`options`: of its command line."""
     folder.mkdir(parents=True, exist_ok=True)
-    server = JupyterServer(folder, env)
+    server = JupyterServer(folder, env, options)
     try:
         wait_until(lambda: server.get("health")[0] == 200, "the server never answered", within=60)
         yield server
