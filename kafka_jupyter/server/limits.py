@@ -16,6 +16,8 @@ class Limits:
     ring_records: int = 20_000  # records of `training_log` kept in memory for streams; who is further behind reads Kafka
     ring_bytes: int = 16 << 20
     replay_records: int = 50_000  # a cursor further back than this is answered with `reset`
+    replay_bytes: int = 32 << 20  # of rows that are read again from Kafka for one client; more of them, and it is `reset`
+    replays: int = 2  # at once: each may need several times its bytes for a moment, and whoever asks for a stop needs a thread too
     batch_bytes: int = 64 << 10  # of states, and of rows, that one turn of a stream takes
     batch_runs: int = 100  # states that are looked at for one turn
     chunk_bytes: int = 64 << 10  # written at once

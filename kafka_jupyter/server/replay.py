@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import IO
 
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.brokers.reader import Reader
@@ -14,6 +17,9 @@ from kafka_jupyter.protocol.rows import RowBatch
 from kafka_jupyter.runs import view
 from kafka_jupyter.server import events
 from kafka_jupyter.server.delivery import Attempt, Release, Rows, deliver, skip
+from kafka_jupyter.server.limits import Limits
+
+Wants = Callable[[str, events.Event], bool]  # of a run, this event?
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,7 +64,7 @@ class Missed:
     def _known(self, partition: int) -> int:
         return self.cursor.offsets[(CONTROL, partition)]
 
-    def events_with(self, older: Iterable[Rows], wanted: Callable[[str, events.Event], bool]) -> Iterator[events.Event]:
+    def events_with(self, older: Iterable[Rows], wanted: Wants) -> Iterator[events.Event]:
         """In an order in which each event's cursor says exactly what came before it. `older`: what `ranges` named. `wanted`: of a run,
         which events."""
         known = {start.attempt: start for start in self.starts}
@@ -96,10 +102,41 @@ class Missed:
         yield from ((start.attempt[0], event) for event in deliver(release, self.cursor))
 
 
-def read(log: Log, ranges: Mapping[int, tuple[int, int]], starts: Iterable[Started]) -> list[Rows]:
-    """The rows of these attempts in these ranges. Raises OffsetGone if retention took some, BrokerError. Waits for Kafka."""
+def told(missed: Missed, wanted: Wants, log: Log, limits: Limits, folder: pathlib.Path) -> IO[bytes]:
+    """All of it that is `wanted` as bytes to be sent; the cursor of `missed` stands behind it then. Waits for Kafka.
+
+    A client that takes nothing would hold all it has missed, so more than a chunk of it lies in a file without a name in `folder`.
+    Raises OffsetGone if retention took some of it or it is too much to be told, BrokerError, OSError.
+    """
+    ranges = missed.ranges()
+    if sum(end - first for first, end in ranges.values()) > limits.replay_records:
+        raise OffsetGone(topic=topics.TRAINING_LOG)
+    older = read(log, ranges, missed.starts, limits.replay_bytes)
+    file: IO[bytes] = tempfile.SpooledTemporaryFile(limits.chunk_bytes, dir=_usable(folder))  # noqa: SIM115  # whoever sends it closes it
+    try:
+        for event in missed.events_with(older, wanted):
+            file.writelines(event.parts())
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _usable(folder: pathlib.Path) -> str | None:
+    """None, which is the system's own folder for such files (it may be in memory), where this one cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return str(folder)
+
+
+def read(log: Log, ranges: Mapping[int, tuple[int, int]], starts: Iterable[Started], limit: int) -> list[Rows]:
+    """The rows of these attempts in these ranges. Raises OffsetGone if retention took some or they are more bytes than `limit`."""
     wanted = {start.attempt: start for start in starts}
     found: list[Rows] = []
+    size = 0
     for partition, (first, end) in ranges.items():
         place = (log.topics.name(topics.TRAINING_LOG), partition)
         low = _low(log, place)
@@ -117,6 +154,9 @@ def read(log: Log, ranges: Mapping[int, tuple[int, int]], starts: Iterable[Start
             new = rows.add(_renamed(batch))
             if new:
                 found.append(Rows(partition, offset, attempt, True, events.bodies(batch, new)))
+                size += found[-1].size
+                if size > limit:
+                    raise OffsetGone(topic=place[0], partition=partition, offset=first)
     return found
 
 

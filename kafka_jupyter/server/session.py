@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import io
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import msgspec
 
@@ -29,7 +30,6 @@ from kafka_jupyter.runs import view
 from kafka_jupyter.runs.state import RunState
 from kafka_jupyter.server import replay
 from kafka_jupyter.server.details import details
-from kafka_jupyter.server.events import Event
 from kafka_jupyter.server.hub import Hub, Subscriber, Wanted
 from kafka_jupyter.server.limits import Limits
 from kafka_jupyter.settings import Settings
@@ -44,11 +44,11 @@ T = TypeVar("T")
 
 @dataclasses.dataclass
 class Joined:
-    """A stream at its beginning. `missed` is sent after the states, then what `hub.take` gives."""
+    """A stream at its beginning. `missed` (events as bytes) is sent after the states, then what `hub.take` gives."""
 
     hub: Hub
     subscriber: Subscriber
-    missed: Iterator[Event]
+    missed: IO[bytes]
     reset: bool
 
 
@@ -63,6 +63,7 @@ class Session:
         self._pinging: Reader | None = None
         self._store: Store | None = None
         self._asking = threading.Lock()
+        self._replays = asyncio.Semaphore(limits.replays)
 
     @classmethod
     def open(cls, settings: Settings, loop: asyncio.AbstractEventLoop, executor: Executor, limits: Limits) -> Session:
@@ -200,19 +201,25 @@ class Session:
             subscriber, missed = self.hub.join(wanted, cursor)
             assert missed is not None
             try:
-                events = missed.events_with(await self._older(missed), wanted.event)
+                told = await self._told(missed, wanted)
                 self._start_pulse()
-                return Joined(self.hub, subscriber, events, reset=False)
-            except OffsetGone:
+                return Joined(self.hub, subscriber, told, reset=False)
+            except (OffsetGone, OSError):  # gone, too much, or no room for it on the disk
                 self.hub.leave(subscriber)
             except BaseException:
                 self.hub.leave(subscriber)
                 raise
         subscriber, _ = self.hub.join(wanted, None)
         self._start_pulse()
-        return Joined(self.hub, subscriber, iter(()), reset=bool(text))
+        return Joined(self.hub, subscriber, io.BytesIO(), reset=bool(text))
+
+    async def _told(self, missed: replay.Missed, wanted: Wanted) -> IO[bytes]:
+        work = functools.partial(replay.told, missed, wanted.event, self.log, self._limits, self.settings.cache_dir)
+        async with self._replays:
+            return await self._in_thread(work)
 
     def leave(self, joined: Joined) -> None:
+        joined.missed.close()
         self.hub.leave(joined.subscriber)
         if not self.hub.streams and self._pulse is not None:
             self._pulse.cancel()
@@ -236,13 +243,6 @@ class Session:
             await asyncio.sleep(0.02)
             ours = self.hub.here().offsets
         return cursor
-
-    async def _older(self, missed: replay.Missed) -> list[Any]:
-        """What is only in Kafka. Raises OffsetGone if it is gone, or too much."""
-        ranges = missed.ranges()
-        if sum(end - first for first, end in ranges.values()) > self._limits.replay_records:
-            raise OffsetGone(topic=topics.TRAINING_LOG)
-        return await self._in_thread(functools.partial(replay.read, self.log, ranges, missed.starts)) if ranges else []
 
     # --- while somebody listens
 

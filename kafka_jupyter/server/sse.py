@@ -57,7 +57,8 @@ class Stream:
         subscriber.health = hub.health
         while told := hub.states_for(subscriber):
             await self._send_events(told)
-        await self._send_events(self._joined.missed)
+        while part := self._joined.missed.read(self._limits.chunk_bytes):
+            await self._send([part])
         await self._send_events([events.Event(subscriber.health, str(subscriber.cursor))])
 
     async def _follow(self) -> None:

@@ -13,7 +13,7 @@ from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.server.handlers import MANAGER
 from kafka_jupyter.server.manager import Manager
-from kafka_jupyter.settings import Settings
+from kafka_jupyter.settings import Settings, env_name
 from tests.server.raw import Server
 
 
@@ -23,6 +23,12 @@ def log(settings: Settings) -> Iterator[Log]:
     log = Log.open(Cluster(settings), create=True)
     yield log
     log.close()
+
+
+@pytest.fixture(autouse=True)
+def cache(bare_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of this test, not the person's."""
+    monkeypatch.setenv(env_name("cache_dir"), str(bare_settings.cache_dir))
 
 
 @pytest.fixture

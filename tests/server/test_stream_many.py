@@ -8,6 +8,7 @@ import dataclasses
 import gc
 import os
 import pathlib
+import threading
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.protocol import control
+from kafka_jupyter.server import replay
 from kafka_jupyter.server.hub import Hub
 from kafka_jupyter.server.limits import Limits
 from kafka_jupyter.server.manager import Manager
@@ -105,7 +107,9 @@ async def test_rows_that_nobody_takes_hold_little(server: Server, log: Log, mana
     assert kernels <= 2 * manager.limits.socket_bytes
 
 
-async def test_rows_that_were_missed_hold_little(server: Server, log: Log, manager: Manager, http_server: Any) -> None:
+@pytest.mark.parametrize("remembered", [20_000, 20], ids=["in memory", "in Kafka"])
+async def test_rows_that_were_missed_hold_little(server: Server, log: Log, manager: Manager, http_server: Any, remembered: int) -> None:
+    manager.limits = dataclasses.replace(manager.limits, ring_records=remembered)
     hub, player, here = (await manager.session()).hub, running(log), await place(server)
     await aside(flood, player, 60)
     await read(manager, player)
@@ -113,6 +117,32 @@ async def test_rows_that_were_missed_hold_little(server: Server, log: Log, manag
         clients = await stalled(server, hub, 20, here)
         ours, _ = await held_each(clients, server, http_server, hub)
     assert ours <= HELD
+
+
+async def test_of_many_that_come_back_no_more_than_two_are_read_for_at_once(
+    server: Server, log: Log, manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each needs memory for a moment, and the threads that read for them are those that write what people ask for."""
+    manager.limits = dataclasses.replace(manager.limits, ring_records=20)
+    player, here = running(log), await place(server)
+    await aside(flood, player, 30)
+    await read(manager, player)
+    peak, now, lock, told = [0], [0], threading.Lock(), replay.told
+
+    def counted(*arguments: Any) -> Any:
+        with lock:
+            now[0] += 1
+            peak[0] = max(peak[0], now[0])
+        try:
+            return told(*arguments)
+        finally:
+            with lock:
+                now[0] -= 1
+
+    monkeypatch.setattr(replay, "told", counted)
+    streams = await asyncio.gather(*(begun(server, "", here) for _ in range(8)))
+    assert [has_rows(30 * LINES)(stream.seen) for stream in streams] == [True] * 8
+    assert peak == [2]
 
 
 def failures(log: Log, count: int) -> None:

@@ -13,8 +13,11 @@ import pytest
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.server.limits import Limits
 from kafka_jupyter.server.manager import Manager
-from tests.server.raw import PATIENCE_S, Event, Server, Stream
+from kafka_jupyter.settings import env_name
+from tests.server.raw import PATIENCE_S, Event, Server, Stream, eventually
 from tests.server.storm import Found, Storm, truth
+from tests.server.test_stream import begun
+from tests.support.playing import Player
 
 LIVE_ONLY = ("now_ms", "queue", "waiting")  # of a run's state: what the moment of telling decides
 
@@ -125,7 +128,7 @@ async def test_cut_at_500_random_bytes_it_tells_every_row_once_and_the_same_last
 
 
 async def test_it_is_as_lossless_when_memory_reaches_back_only_a_moment(server: Server, log: Log, manager: Manager) -> None:
-    manager.limits = Limits(heartbeat_s=0.05, ring_records=40)
+    manager.limits = Limits(heartbeat_s=0.05, ring_records=40, chunk_bytes=300)  # so that what was missed lies in a file
 
     async def nothing(_cutter: Cutter) -> None:
         return
@@ -139,3 +142,41 @@ async def test_it_is_as_lossless_when_the_server_begins_anew(server: Server, log
             (await manager.session()).end_streams(over=False)  # the next request opens another session
 
     await weather(server, log, cuts=60, seed=9, between=anew)
+
+
+async def missed(server: Server, log: Log, manager: Manager, **limits: Any) -> Stream:
+    """A stream that has been away for 20 rows of which the server remembers 5, resumed as far as its first rows."""
+    manager.limits = Limits(ring_records=5, **limits)
+    stream = await begun(server)
+    await stream.close()
+    player = Player.new(log, epochs=20).whole()
+    follower = (await manager.session()).follower
+    await eventually(lambda: getattr(follower.state(player.run_id), "terminal", False), "the run was never read")
+    return await server.stream("", stream.last_id)
+
+
+@pytest.mark.parametrize(
+    ("limits", "folder"), [({"replay_records": 3}, ""), ({"replay_bytes": 1000}, ""), ({"chunk_bytes": 100}, "/proc")], ids=str
+)
+async def test_who_has_missed_more_than_can_be_told_again_is_reset_and_goes_on(
+    server: Server, log: Log, manager: Manager, monkeypatch: pytest.MonkeyPatch, limits: dict[str, int], folder: str
+) -> None:
+    """/proc: a folder in which no file can be made."""
+    if folder:
+        monkeypatch.setenv(env_name("cache_dir"), folder)
+    stream = await missed(server, log, manager, **limits)
+    await stream.until(lambda seen: seen and seen[-1].kind == "health", "it had begun")
+    assert stream.seen[0].kind == "reset"
+    assert stream.of("metrics") == []
+    player = Player.new(log)
+    player.submit()
+    await stream.until(lambda seen: player.run_id in str(seen), "it went on from there")
+
+
+async def test_what_was_missed_is_told_although_there_is_no_folder_for_it(
+    server: Server, log: Log, manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(env_name("cache_dir"), "/dev/null/cache")
+    stream = await missed(server, log, manager, chunk_bytes=100)
+    await stream.until(lambda seen: sum(len(event.data["rows"]) for event in seen if event.kind == "metrics") == 20, "all rows came")
+    assert stream.of("reset") == []
