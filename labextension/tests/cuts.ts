@@ -8,7 +8,7 @@ import { type AddressInfo, type Socket, connect, createServer } from 'node:net';
 import { createInterface } from 'node:readline';
 
 import { History, type IRow, isObject, rowOf } from '../src/rows';
-import { runOf } from '../src/model';
+import { runOf } from '../src/run';
 import { type IListener, StreamHub } from '../src/stream';
 
 interface ITask {
@@ -135,7 +135,7 @@ class Page implements IListener {
       if (run!.terminal) {
         this.ended.add(run!.run_id);
       }
-    } else if ((kind === 'metrics' || kind === 'log') && isObject(data)) {
+    } else if (['metrics', 'progress', 'log'].includes(kind) && isObject(data)) {
       const [runId, attempt] = [data.run_id as string, data.attempt as number];
       const rows = (data.rows as unknown[]).map(row => rowOf(row, attempt)).filter((row): row is IRow => row !== null);
       for (const row of rows) {
@@ -215,7 +215,8 @@ hub.useTransport({
   request: (path, init) => {
     const headers = new Headers(init.headers);
     headers.set('Authorization', `token ${task.token}`);
-    return fetch(`http://127.0.0.1:${port}${task.root}${path}`, { ...init, headers });
+    const all = path.replace('?detail=', ''); // batches and lines of all runs too, which a page without cards does without
+    return fetch(`http://127.0.0.1:${port}${task.root}${all}`, { ...init, headers });
   }
 });
 hub.subscribe(null, page);

@@ -80,7 +80,12 @@ async def place(server: Server) -> str:
 async def read(manager: Manager, player: Player) -> None:
     """Waits until the server has read the last row."""
     follower = (await manager.session()).follower
-    await eventually(lambda: [line.seq for line in follower.history(player.run_id).lines[-1:]] == [player.seq], "the rows were never read")
+
+    def last() -> list[int]:
+        known = follower.state(player.run_id) is not None
+        return [line.seq for line in follower.history(player.run_id).lines[-1:]] if known else []
+
+    await eventually(lambda: last() == [player.seq], "the rows were never read")
 
 
 def running(log: Log) -> Player:
