@@ -63,12 +63,13 @@ export class RunView {
   ) {
     const id = `kj-run-${Date.now().toString(36)}-${counter++}`;
     const root = (this.node = add('section', 'kj-Run', host));
-    root.setAttribute('aria-labelledby', `${id}-name`);
+    root.setAttribute('aria-labelledby', `${id}-name ${id}-short`); // names are not unique
     const head = add('div', 'kj-head', root);
     this._chip = add('span', 'kj-chip', head);
     this._name = add('span', 'kj-name', head);
     this._name.id = `${id}-name`;
     this._short = add('span', 'kj-id', head);
+    this._short.id = `${id}-short`;
     add('span', 'kj-grow', head);
     this._when = add('span', 'kj-when', head);
     const row = add('span', 'kj-buttons', head);

@@ -91,9 +91,13 @@ class Panel:
         self.page.mouse.move(at[0] + width - panel["width"], at[1], steps=4)
         self.page.mouse.up()
 
-    def violations(self, selector: str = ".kj-Panel") -> list[Any]:
-        """What axe-core finds wrong in our part of the page."""
-        if not self.page.evaluate("() => 'axe' in window"):
-            self.page.add_script_tag(path=AXE)
-        found: list[Any] = self.page.evaluate(CHECK, [selector, RULES])
-        return found
+    def violations(self) -> list[Any]:
+        return violations(self.page, ".kj-Panel")
+
+
+def violations(page: Page, selector: str) -> list[Any]:
+    """What axe-core finds wrong in our part of the page."""
+    if not page.evaluate("() => 'axe' in window"):
+        page.add_script_tag(path=AXE)
+    found: list[Any] = page.evaluate(CHECK, [selector, RULES])
+    return found

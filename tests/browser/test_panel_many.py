@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import BrowserContext, expect
+from playwright.sync_api import Browser, BrowserContext, expect
+from playwright.sync_api import Error as PlaywrightError
 
 from kafka_jupyter.brokers import local
 from kafka_jupyter.brokers.kafka import Cluster
@@ -59,8 +60,8 @@ def lab(log: Log, kafka: local.Endpoint, tmp_path_factory: pytest.TempPathFactor
         yield lab
 
 
-def set_rows(lab: Lab, rows: int) -> None:
-    lab.api("lab/api/settings/kafka-jupyter:panel", "PUT", {"raw": json.dumps({"rows": rows})})
+def set_rows(lab: Lab, rows: int, **more: object) -> None:
+    lab.api("lab/api/settings/kafka-jupyter:panel", "PUT", {"raw": json.dumps({"rows": rows, **more})})
 
 
 def tell_epochs(log: Log, member: Member, first: int, count: int) -> None:
@@ -294,3 +295,69 @@ def test_a_run_that_ends_is_told_once_and_only_if_it_is_mine(log: Log, lab: Lab,
     toast.get_by_role("button", name="Show").click()
     expect(panel.node.locator(".kj-Detail")).to_have_attribute("data-run", mine.run_id)
     assert panel.errors == []
+
+
+def test_settings_choose_the_metric_and_whether_ends_are_told(log: Log, lab: Lab, context: BrowserContext) -> None:
+    quiet = Member("quiet", ends=None)
+    play(log, [quiet])
+    set_rows(lab, 500, metric="loss", notify=False)
+    try:
+        panel = Panel.open(lab, context)
+        panel.filter("name:winner,quiet")
+        expect(panel.row(BEST.run_id).locator(".kj-rowMetric")).to_have_text("loss")
+        expect(panel.row(BEST.run_id).locator(".kj-rowScore")).to_have_text("0.0010")
+        log.write_control(control.Succeeded(**quiet.own(), epochs=4, log_end=quiet.last))
+        expect(panel.row(quiet.run_id)).to_have_attribute("data-state", "SUCCEEDED")
+        expect(panel.page.locator(".Toastify__toast")).to_have_count(0)
+        settings = "settings => window.jupyterapp.serviceManager.settings.save('kafka-jupyter:panel', settings)"
+        with pytest.raises(PlaywrightError, match="400 Bad Request"):  # it would redraw a thousand times a second
+            panel.page.evaluate(settings, '{"refresh": 1}')
+    finally:
+        set_rows(lab, 500)
+
+
+def test_the_command_palette_steers_and_finds_runs(log: Log, lab: Lab, context: BrowserContext) -> None:
+    alive = Member("alive", ends=None)
+    play(log, [alive])
+    panel = Panel.open(lab, context)
+    expect(panel.row(alive.run_id)).to_be_visible()
+    page = panel.page
+
+    def choose(command: str) -> None:
+        page.get_by_role("menuitem", name="View").click()
+        page.get_by_role("menuitem", name="Activate Command Palette").click()
+        palette = page.locator(".jp-ModalCommandPalette")
+        palette.locator("input").fill(f"Kafka Runs {command}")
+        palette.locator(".lm-CommandPalette-item", has_text=command).first.click()
+
+    choose("Pause a Run…")
+    dialog = page.locator(".jp-Dialog")
+    expect(dialog.locator("select option").first).to_have_text(re.compile(r"alive [0-9a-f]{12} \(running\)"))
+    dialog.get_by_role("button", name="Pause").click()
+    expect(panel.row(alive.run_id)).to_have_attribute("data-state", "PAUSING")
+    choose("Show the Workers")
+    expect(panel.node).to_contain_text("kafka-jupyter worker")
+    choose("Show My Runs")
+    expect(panel.button("Mine")).to_have_attribute("aria-pressed", "true")
+    log.write_control(control.Released(**alive.own(), reason="pause", log_end=alive.last))
+    expect(panel.row(alive.run_id)).to_have_attribute("data-state", "PAUSED")
+    choose("Cancel a Run…")
+    expect(dialog.locator("select option").first).to_have_text(re.compile("alive .* \\(paused\\)"))
+    dialog.get_by_role("button", name="Cancel", exact=True).last.click()
+    expect(panel.row(alive.run_id)).to_have_attribute("data-state", "CANCELLED")
+    assert panel.errors == []
+
+
+MOVING = """node => [...node.querySelectorAll('*')].filter(e => {
+  const style = getComputedStyle(e);
+  return parseFloat(style.transitionDuration) > 0 || style.animationName !== 'none';
+}).map(e => e.className)"""
+
+
+def test_who_wants_no_motion_gets_none(lab: Lab, chromium: Browser) -> None:
+    with chromium.new_context(reduced_motion="reduce") as context:
+        panel = Panel.open(lab, context)
+        panel.filter("name:marathon")
+        assert panel.node.evaluate(MOVING) == []
+        panel.row(LONG.run_id).click()
+        expect(panel.node.locator(".kj-fill")).to_have_css("transition-property", "none")

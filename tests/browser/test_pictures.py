@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, FloatRect, Locator, exp
 from kafka_jupyter.outputs.bundle import MIME
 from kafka_jupyter.protocol.task import Requirements
 from tests.browser.lab import ROOT, Notebook
-from tests.browser.panel import OVERFLOWING, Panel
+from tests.browser.panel import OVERFLOWING, Panel, violations
 from tests.browser.stage import Stage
 from tests.browser.test_live_card import READY_MS
 from tests.support.scene import Scene
@@ -90,6 +90,7 @@ def test_pictures_of_running_queued_failed_and_succeeded_cards_show_them_whole(
         if theme == "dark":
             book.dark()
         assert cards.evaluate_all(CUT_OFF) == []
+        assert violations(book.page, ".kj-Card") == []
         picture = folder / f"card-{theme}.png"
         book.page.screenshot(path=picture, clip=around(cards), animations="disabled")
         assert 5 << 10 < picture.stat().st_size <= LIMIT

@@ -23,7 +23,8 @@ function far(run: IRun): string {
   if (run.state === 'QUEUED' && run.queue > 0) {
     return ordinal(run.queue);
   }
-  return run.epochs ? `${doneOf(run)}/${run.epochs}` : '–';
+  const known = run.tally || run.epochs_done; // of a run that ended long ago the server may still be reading the rows
+  return run.epochs ? `${known ? doneOf(run) : '–'}/${run.epochs}` : '–';
 }
 
 /** What a person should know beside figures: where it runs, why it waits, what went wrong. */
