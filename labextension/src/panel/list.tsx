@@ -159,7 +159,8 @@ export function RunList(): React.JSX.Element {
           aria-activedescendant={index >= 0 ? `${prefix}-${active}` : undefined}
           tabIndex={0}
           onKeyDown={press}
-          onFocus={() => index < 0 && move(0, false)}
+          // By keyboard only: a press of the mouse must not scroll the row away from under it.
+          onFocus={event => index < 0 && event.currentTarget.matches(':focus-visible') && move(0, false)}
         >
           {groups.map((group, i) => (
             <div key={i ? group.title : 'first'} role="group" aria-label={group.title || trans.__('Runs')}>
