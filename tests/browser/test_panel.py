@@ -118,7 +118,7 @@ def test_one_run_is_seen_whole_paused_resumed_slowed_down_and_stopped(stage: Sta
 
 
 def test_a_run_leads_back_to_its_notebook_and_cell(stage: Stage, context: BrowserContext) -> None:
-    book = stage.open(context, "origin", PRELUDE, *["1 + 1"] * 12, endless("origin"))
+    book = stage.open(context, "origin", PRELUDE, *["1 + 1"] * 12, endless("origin"), own_kernel=True)
     book.run(0)
     cell = book.page.locator(".jp-Notebook .jp-CodeCell").nth(13)
     book.run(13)
