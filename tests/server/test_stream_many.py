@@ -81,11 +81,11 @@ async def read(manager: Manager, player: Player) -> None:
     """Waits until the server has read the last row."""
     follower = (await manager.session()).follower
 
-    def last() -> list[int]:
-        known = follower.state(player.run_id) is not None
-        return [line.seq for line in follower.history(player.run_id).lines[-1:]] if known else []
+    def newest() -> int:
+        history = follower.history_here(player.run_id)
+        return history.lines[-1].seq if history is not None and history.lines else 0
 
-    await eventually(lambda: last() == [player.seq], "the rows were never read")
+    await eventually(lambda: newest() == player.seq, "the rows were never read")
 
 
 def running(log: Log) -> Player:
