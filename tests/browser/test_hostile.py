@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import html.parser
 import json
 import urllib.request
@@ -14,14 +13,13 @@ import pytest
 from playwright.sync_api import BrowserContext, expect
 
 from kafka_jupyter.brokers import local
-from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.outputs.bundle import MIME
 from kafka_jupyter.protocol import codec, topics
 from kafka_jupyter.protocol.rows import LogLine, RowBatch
-from kafka_jupyter.settings import Settings
-from tests.browser.lab import TOKEN, Lab, running_lab
+from tests.browser.lab import TOKEN, Lab
 from tests.browser.panel import Panel
+from tests.browser.played import lab_over, topics_of
 from tests.support.crowd import Member, play
 from tests.support.payloads import PAYLOADS
 
@@ -46,18 +44,10 @@ CHEST = Member(
 
 @pytest.fixture(scope="module")
 def lab(kafka: local.Endpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    folder = tmp_path_factory.mktemp("hostile")
-    settings = Settings(
-        owner="ada@test", data_dir=folder / "data", cache_dir=folder / "cache", bootstrap_servers=kafka.servers, topic_prefix="hostile."
-    )
-    with contextlib.closing(Log.open(Cluster(settings), create=True)) as log:
+    with topics_of(kafka, tmp_path_factory.mktemp("hostile"), "hostile") as log:
         play(log, [*RUNS, CHEST])
         endless_line(log, kafka.servers)
-    ours = {"BOOTSTRAP_SERVERS": kafka.servers, "TOPIC_PREFIX": "hostile.", "OWNER": "ada@test"}
-    with running_lab(
-        tmp_path_factory.mktemp("hostile-lab"), environment={f"KAFKA_JUPYTER_{name}": value for name, value in ours.items()}
-    ) as lab:
-        lab.api("lab/api/settings/kafka-jupyter:panel", "PUT", {"raw": json.dumps({"rows": 500})})
+    with lab_over(kafka, tmp_path_factory.mktemp("hostile-lab"), "hostile") as lab:
         yield lab
 
 

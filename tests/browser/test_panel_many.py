@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import re
 from collections.abc import Iterator
 
@@ -12,13 +10,12 @@ from playwright.sync_api import Browser, BrowserContext, expect
 from playwright.sync_api import Error as PlaywrightError
 
 from kafka_jupyter.brokers import local
-from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.protocol import control
 from kafka_jupyter.protocol.rows import EpochEnded, RowBatch
-from kafka_jupyter.settings import Settings
-from tests.browser.lab import Lab, running_lab
+from tests.browser.lab import Lab
 from tests.browser.panel import OVERFLOWING, Panel
+from tests.browser.played import lab_over, set_panel, topics_of
 from tests.browser.test_live_card import RECORD_RENDERS
 from tests.support.crowd import Member, play
 from tests.support.waiting import wait_until
@@ -40,28 +37,15 @@ OTHERS = [Member(f"net-{i}", ends=("Succeeded", "Succeeded", "Cancelled", "Faile
 
 @pytest.fixture(scope="module")
 def log(kafka: local.Endpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Log]:
-    folder = tmp_path_factory.mktemp("many")
-    settings = Settings(
-        owner="ada@test", data_dir=folder / "data", cache_dir=folder / "cache", bootstrap_servers=kafka.servers, topic_prefix="many."
-    )
-    with contextlib.closing(Log.open(Cluster(settings), create=True)) as log:
+    with topics_of(kafka, tmp_path_factory.mktemp("many"), "many") as log:
         play(log, [*OTHERS, LONG, FAILED, BEST, THEIRS])
         yield log
 
 
 @pytest.fixture(scope="module")
 def lab(log: Log, kafka: local.Endpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    ours = {"BOOTSTRAP_SERVERS": kafka.servers, "TOPIC_PREFIX": "many.", "OWNER": "ada@test", "DELIVERY_TIMEOUT_S": "5"}
-    with running_lab(
-        tmp_path_factory.mktemp("many-lab"), environment={f"KAFKA_JUPYTER_{name}": value for name, value in ours.items()}
-    ) as lab:
-        lab.api("kafka-jupyter/runs?limit=1")  # the log has been read
-        set_rows(lab, 500)
+    with lab_over(kafka, tmp_path_factory.mktemp("many-lab"), "many") as lab:
         yield lab
-
-
-def set_rows(lab: Lab, rows: int, **more: object) -> None:
-    lab.api("lab/api/settings/kafka-jupyter:panel", "PUT", {"raw": json.dumps({"rows": rows, **more})})
 
 
 def tell_epochs(log: Log, member: Member, first: int, count: int) -> None:
@@ -143,7 +127,7 @@ def test_runs_are_found_by_words_fields_owner_and_order_and_the_view_survives_a_
 
 
 def test_runs_beyond_those_that_are_loaded_are_found_by_asking_the_server(lab: Lab, context: BrowserContext) -> None:
-    set_rows(lab, 10)
+    set_panel(lab, rows=10)
     try:
         panel = Panel.open(lab, context)
         panel.filter("state:succeeded,failed net-17")
@@ -151,7 +135,7 @@ def test_runs_beyond_those_that_are_loaded_are_found_by_asking_the_server(lab: L
         panel.button("search all", exact=False).click()
         expect(panel.row(OTHERS[17].run_id)).to_be_visible()
     finally:
-        set_rows(lab, 500)
+        set_panel(lab, rows=500)
 
 
 def test_the_keyboard_alone_does_everything(lab: Lab, context: BrowserContext) -> None:
@@ -300,7 +284,7 @@ def test_a_run_that_ends_is_told_once_and_only_if_it_is_mine(log: Log, lab: Lab,
 def test_settings_choose_the_metric_and_whether_ends_are_told(log: Log, lab: Lab, context: BrowserContext) -> None:
     quiet = Member("quiet", ends=None)
     play(log, [quiet])
-    set_rows(lab, 500, metric="loss", notify=False)
+    set_panel(lab, rows=500, metric="loss", notify=False)
     try:
         panel = Panel.open(lab, context)
         panel.filter("name:winner,quiet")
@@ -313,7 +297,7 @@ def test_settings_choose_the_metric_and_whether_ends_are_told(log: Log, lab: Lab
         with pytest.raises(PlaywrightError, match="400 Bad Request"):  # it would redraw a thousand times a second
             panel.page.evaluate(settings, '{"refresh": 1}')
     finally:
-        set_rows(lab, 500)
+        set_panel(lab, rows=500)
 
 
 def test_the_command_palette_steers_and_finds_runs(log: Log, lab: Lab, context: BrowserContext) -> None:

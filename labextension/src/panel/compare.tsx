@@ -10,6 +10,7 @@ import { type ICurves, metricLines } from '../summary';
 import { uplotChart } from '../uplotchart';
 import { trans } from '../words';
 import { useNews, usePanel } from './context';
+import { Head } from './head';
 
 export const MOST = HUES.length; // runs in one picture
 const HEIGHT = 220; // px of the curves
@@ -97,7 +98,7 @@ function useDetailsOf(runIds: readonly string[]): (IDetails | null)[] {
 }
 
 export function Compare({ runIds, onBack }: { runIds: readonly string[]; onBack?: () => void }): React.JSX.Element {
-  const { settings, openTab } = usePanel();
+  const { settings } = usePanel();
   const shown = runIds.slice(0, MOST);
   const { models, listen } = useModels(shown);
   useNews(listen, settings.refresh, false);
@@ -112,18 +113,7 @@ export function Compare({ runIds, onBack }: { runIds: readonly string[]; onBack?
   const rows = differing(details.map(each => each?.parameters ?? []), all);
   return (
     <div className="kj-Compare">
-      <div className="kj-detailHead">
-        {onBack ? (
-          <button type="button" className="kj-link" onClick={onBack}>
-            {trans.__('‹ All runs')}
-          </button>
-        ) : null}
-        <span className="kj-grow" />
-        {onBack && openTab ? (
-          <button type="button" className="kj-button" onClick={() => openTab(runIds)}>
-            {trans.__('Open in a tab')}
-          </button>
-        ) : null}
+      <Head runIds={runIds} onBack={onBack}>
         <select className="kj-choice" aria-label={trans.__('Metric shown')} value={name ?? ''} onChange={event => want(event.target.value)}>
           {names.map(each => (
             <option key={each} value={each}>
@@ -131,7 +121,7 @@ export function Compare({ runIds, onBack }: { runIds: readonly string[]; onBack?
             </option>
           ))}
         </select>
-      </div>
+      </Head>
       {runIds.length > MOST ? <p className="kj-faint">{trans.__('The first %1 of %2 runs.', MOST, runIds.length)}</p> : null}
       {name ? (
         <Curves curves={picture(models, name)} label={trans.__('%1 by epoch, of %2', name, titles.join(', '))} />

@@ -8,6 +8,7 @@ import type { IRun } from '../run';
 import { getHub } from '../stream';
 import { trans } from '../words';
 import { usePanel, useState_ } from './context';
+import { Head } from './head';
 
 const SHOWN_LINES = 400;
 const AT_END = 24; // px; who has scrolled up is left there
@@ -151,7 +152,7 @@ function useDetails(runId: string, key: string): { details: IDetails | null; tro
 
 /** The page of one run; `onBack` is missing where it stands alone. */
 export function RunDetail({ runId, onBack }: { runId: string; onBack?: () => void }): React.JSX.Element {
-  const { actions, openTab } = usePanel();
+  const { actions } = usePanel();
   const host = React.useRef<HTMLDivElement>(null);
   const [, redraw] = React.useReducer((count: number) => count + 1, 0);
   const card = React.useRef<RunCard | null>(null);
@@ -170,21 +171,10 @@ export function RunDetail({ runId, onBack }: { runId: string; onBack?: () => voi
   const { details, trouble } = useDetails(runId, `${run?.state} ${run?.attempt} ${run?.checkpoint?.epoch}`);
   return (
     <div className="kj-Detail" data-run={runId}>
-      <div className="kj-detailHead">
-        {onBack ? (
-          <button type="button" className="kj-link" onClick={onBack}>
-            {trans.__('‹ All runs')}
-          </button>
-        ) : null}
-        {onBack ? <span className="kj-grow" /> : null}
+      <Head runIds={[runId]} onBack={onBack}>
         {run && !run.terminal ? (
           <button type="button" className="kj-button" onClick={() => void actions.setRate(run)}>
             {trans.__('Learning rate…')}
-          </button>
-        ) : null}
-        {onBack && openTab ? (
-          <button type="button" className="kj-button" onClick={() => openTab([runId])}>
-            {trans.__('Open in a tab')}
           </button>
         ) : null}
         {run?.notebook ? (
@@ -192,7 +182,7 @@ export function RunDetail({ runId, onBack }: { runId: string; onBack?: () => voi
             {trans.__('Open notebook')}
           </button>
         ) : null}
-      </div>
+      </Head>
       <div ref={host} />
       <Section name="log" title={trans.__('Log')}>
         <Log lines={model?.lines.all ?? []} cut={model?.lines.cut ?? false} />
