@@ -17,6 +17,7 @@ from kafka_jupyter import errors
 from kafka_jupyter.brokers.kafka import Message, Partition
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.brokers.reader import BEGINNING, Reader
+from kafka_jupyter.brokers.relay import Relay
 from kafka_jupyter.protocol import control, topics
 from kafka_jupyter.protocol.rows import Row, RowBatch
 from kafka_jupyter.protocol.workers import WorkerInfo
@@ -69,7 +70,7 @@ class Follower:
         self._positions: dict[Partition, int] = {}
         self._tails: dict[Partition, int] = {}  # where our copy of each training_log partition begins
         self._complete: set[str] = set()  # runs whose earlier rows were read as well
-        self._reader: Reader | None = None
+        self._reader: Relay | None = None
         self._thread: threading.Thread | None = None
         self._beginning = threading.Lock()  # of the thread
         self._stopping = threading.Event()
@@ -255,8 +256,10 @@ class Follower:
 
     def _run(self) -> None:
         try:
-            self._reader = Reader(self.log.cluster)
+            bases = [topics.RUN_CONTROL, topics.WORKER_STATE] + [topics.TRAINING_LOG] * self._with_rows
+            self._reader = Relay(self.log.cluster, [self.log.topics.all_places(base)[0] for base in bases])
             self._catch_up(self._reader)
+            self._reader.settle()
             self._ready.set()
             while not self._stopping.is_set():
                 for message in self._reader.poll(0.2):
@@ -272,11 +275,11 @@ class Follower:
             with self._changed:
                 self._changed.notify_all()
 
-    def _catch_up(self, reader: Reader) -> None:
+    def _catch_up(self, reader: Relay) -> None:
         log_places = self.log.topics.all_places(topics.TRAINING_LOG) if self._with_rows else []
         # Taken before the control records are read: a run that starts in between has its rows behind these offsets,
         # or its Started says that they begin earlier (see `_lacks_rows`). And all bounds are asked for before the first
-        # `assign`: a broker answers one connection in order, a question would wait behind a fetch (up to 0.5 s each).
+        # `assign`: a broker answers one connection in order, a question would wait behind a fetch.
         log_bounds = {place: reader.bounds(place) for place in log_places}
         control_places = self.log.topics.all_places(topics.RUN_CONTROL)
         bounds = {place[1]: reader.bounds(place) for place in control_places}
@@ -302,7 +305,7 @@ class Follower:
             # Whoever attaches to a run asks for its history at once: what was there when we came is part of being caught up.
             self._read_to(reader, {place: high for place, (_, high) in log_bounds.items()})
 
-    def _read_to(self, reader: Reader, ends: dict[Partition, int]) -> None:
+    def _read_to(self, reader: Relay, ends: dict[Partition, int]) -> None:
         """Reads until everything below these offsets has been taken.
 
         The last records may be gone: announcements of workers by compaction, which is likely, rows by retention while we read, which is
@@ -373,7 +376,7 @@ class Follower:
         return state.run_id not in self._complete and min(start.log_offset for start in state.starts) < tail
 
 
-def read_snapshots(log: Log, reader: Reader) -> list[snapshots.Snapshot | snapshots.Mark | snapshots.Unreadable]:
+def read_snapshots(log: Log, reader: Reader | Relay) -> list[snapshots.Snapshot | snapshots.Mark | snapshots.Unreadable]:
     """The newest snapshot under each key of `run_state`. Junk is counted; a run that has nothing else is named all the same."""
     latest: dict[bytes, snapshots.Snapshot | snapshots.Mark | snapshots.Unreadable | None] = {}
     for place in log.topics.all_places(topics.RUN_STATE):

@@ -73,8 +73,7 @@ class Reader:
         So a part of the timeout is kept for asking who leads now; what is left after that, or the next call, gets its answer there.
         """
         if not self._assigned:
-            # Whoever only asks never polls: what the client has to tell would pile up, 1 MiB a minute and broker that is away.
-            self._client.poll(0)
+            self.idle()
         timeout = self._cluster.settings.connect_timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + timeout
         patience = timeout * _ASK
@@ -93,6 +92,10 @@ class Reader:
             if answer is None:
                 raise self._cluster.unreachable()
             return (int(answer[0]), int(answer[1]))
+
+    def idle(self) -> None:
+        """For one that reads nothing and so never polls: what the client has to tell would pile up, 1 MiB a minute with a broker away."""
+        self._client.poll(0)
 
     def _learns(self, topic: str, timeout_s: float) -> bool:
         """Whether a broker has said who leads now."""

@@ -1,0 +1,82 @@
+"""Catching up in haste and following with patience: what a start does not wait for, and that nothing is lost or told twice on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from kafka_jupyter.brokers import relay
+from kafka_jupyter.brokers.follow import Follower
+from kafka_jupyter.brokers.kafka import Cluster
+from kafka_jupyter.brokers.log import Log
+from kafka_jupyter.brokers.reader import BEGINNING, Reader
+from kafka_jupyter.brokers.relay import Relay
+from kafka_jupyter.protocol import topics
+from kafka_jupyter.settings import Settings
+from tests.support.playing import Player
+from tests.support.waiting import wait_until
+
+PATIENCE = {"fetch.wait.max.ms": "50000"}  # of who comes behind a fetch that finds nothing, nobody is served in time
+
+
+@pytest.fixture
+def run(log: Log) -> Player:
+    run = Player.new(log, epochs=9)
+    run.submit()
+    run.claim()
+    run.start()
+    return run
+
+
+@contextlib.contextmanager
+def patient(log: Log, settings: Settings) -> Iterator[Follower]:
+    with contextlib.closing(Follower(Log(Cluster(settings.replace(kafka=PATIENCE)), log.topics))) as follower:
+        follower.start(20)
+        yield follower
+
+
+def test_who_comes_while_a_run_trains_does_not_wait_for_a_fetch_that_finds_nothing(log: Log, settings: Settings, run: Player) -> None:
+    run.epoch(0)
+    run.epoch(1)
+    with patient(log, settings) as follower:
+        assert [row.epoch for row in follower.history(run.run_id).epochs] == [0, 1]
+
+
+def test_the_first_rows_after_a_start_do_not_wait_for_one_either(
+    log: Log, settings: Settings, run: Player, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "HANDOVER_S", 60.0)  # so long may the steady one be about its first fetch here
+    with patient(log, settings) as follower:
+        run.epoch(0)
+        assert follower.wait(lambda: bool(follower.history(run.run_id).epochs), 20)
+
+
+def test_what_is_written_before_in_and_after_the_handover_comes_once_and_in_order(
+    log: Log, run: Player, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = log.topics.place(topics.TRAINING_LOG, run.run_id)
+    with contextlib.closing(Relay(log.cluster, [place])) as reader:
+        came: list[int] = []
+
+        def read(count: int) -> None:
+            wait_until(lambda: came.extend(message.offset for message in reader.poll(0.1)) or len(came) >= count, "a record is lost")
+
+        run.epoch(0)
+        reader.assign({place: BEGINNING})
+        read(1)
+        run.epoch(1)
+        reader.settle()
+        read(2)
+        hasty, ended = reader._hasty, threading.Event()
+        assert hasty is not None
+        monkeypatch.setattr(hasty, "close", lambda: (Reader.close(hasty), ended.set()))
+        for epoch in range(2, 5):
+            run.epoch(epoch)
+        read(5)
+        wait_until(lambda: came.extend(message.offset for message in reader.poll(0.1)) or ended.is_set(), "nobody has taken over")
+        run.epoch(5)
+        read(6)
+        assert came == list(range(6))
