@@ -22,6 +22,9 @@ _LEADERLESS = {
 }
 _MOVED = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._DESTROY_BROKER, KafkaError._UNKNOWN_PARTITION}
 _ASK = 0.7  # of a timeout is for the first question
+# ... and this is for the first of all that a reader asks: where it meets the client's own greeting, it goes to a connection that is just
+# being given up, and the client would send it again only after 0.7 s.
+_GREETING_S = 0.15
 
 
 class Reader:
@@ -41,7 +44,7 @@ class Reader:
                 **more,
             )
         )
-        self._assigned = False
+        self._assigned = self._answered = False
         self.trouble = ""  # what the client complained of last; empty after a record arrived
 
     def assign(self, places: Mapping[Partition, int]) -> None:
@@ -76,7 +79,7 @@ class Reader:
             self.idle()
         timeout = self._cluster.settings.connect_timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + timeout
-        patience = timeout * _ASK
+        patience = timeout * _ASK if self._answered else min(timeout * _ASK, _GREETING_S)
         while True:
             try:
                 answer = self._client.get_watermark_offsets(TopicPartition(*place), timeout=max(0.05, patience))
@@ -91,6 +94,7 @@ class Reader:
                 continue
             if answer is None:
                 raise self._cluster.unreachable()
+            self._answered = True
             return (int(answer[0]), int(answer[1]))
 
     def idle(self) -> None:

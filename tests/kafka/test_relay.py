@@ -6,7 +6,9 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
+import confluent_kafka
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from kafka_jupyter.brokers import relay
 from kafka_jupyter.brokers.follow import Follower
@@ -80,3 +82,29 @@ def test_what_is_written_before_in_and_after_the_handover_comes_once_and_in_orde
         run.epoch(5)
         read(6)
         assert came == list(range(6))
+
+
+def test_the_first_question_of_a_reader_is_asked_again_soon_if_the_client_loses_it(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+
+    class Losing:
+        """The client that sends its first question to a connection that it gives up."""
+
+        def __init__(self, client: confluent_kafka.Consumer) -> None:
+            self._client = client
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._client, name)
+
+        def get_watermark_offsets(self, place: confluent_kafka.TopicPartition, timeout: float) -> tuple[int, int]:
+            waited.append(timeout)
+            if len(waited) == 1:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+            return self._client.get_watermark_offsets(place, timeout=timeout)
+
+    with contextlib.closing(Reader(log.cluster)) as reader:
+        monkeypatch.setattr(reader, "_client", Losing(reader._client))
+        place = log.topics.all_places(topics.RUN_CONTROL)[0]
+        assert [reader.bounds(place), reader.bounds(place)] == [(0, 0), (0, 0)]
+    assert waited[0] < 0.2
+    assert min(waited[1], waited[-1]) > 1
