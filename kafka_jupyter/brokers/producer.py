@@ -27,6 +27,8 @@ _UNKNOWN_OUTCOME = {
     KafkaError._FATAL,
 }
 
+# A poll for callbacks cannot be woken, so `close` waits for it: not for long in a short command, which is over while we are young.
+_POLL_S, _BRIEFLY_S, _YOUNG_S = 0.1, 0.01, 1.0
 _LOOK_S = 0.002  # between two looks at what is still on its way
 
 Delivered = Callable[[errors.BrokerError | None, int], None]
@@ -145,8 +147,10 @@ class Producer:
         return confluent_kafka.Producer(config)
 
     def _serve(self) -> None:
+        grown_up = time.monotonic() + _YOUNG_S
         while not self._closed.is_set():
-            for client, patience_s in ((self._client, 0.1), *((retired, 0.0) for retired in self._retired)):
+            poll_s = _POLL_S if time.monotonic() >= grown_up else _BRIEFLY_S
+            for client, patience_s in ((self._client, poll_s), *((retired, 0.0) for retired in self._retired)):
                 try:
                     client.poll(patience_s)
                 except KafkaException as failure:  # that is how a fatal error is told

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 
 import confluent_kafka
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from kafka_jupyter.brokers import relay
+from kafka_jupyter.brokers import producer, relay
 from kafka_jupyter.brokers.follow import Follower
 from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.log import Log
+from kafka_jupyter.brokers.producer import Producer
 from kafka_jupyter.brokers.reader import BEGINNING, Reader
 from kafka_jupyter.brokers.relay import Relay
 from kafka_jupyter.protocol import topics
@@ -82,6 +84,19 @@ def test_what_is_written_before_in_and_after_the_handover_comes_once_and_in_orde
         run.epoch(5)
         read(6)
         assert came == list(range(6))
+
+
+def test_who_ends_soon_after_the_start_does_not_wait_for_the_end_of_a_long_poll(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    with contextlib.closing(Relay(log.cluster, [])) as reader:
+        reader.assign(dict.fromkeys(log.topics.all_places(topics.RUN_CONTROL), BEGINNING))
+        before_s = time.monotonic()
+        assert reader.poll(60) == []
+        assert time.monotonic() - before_s < 20
+    monkeypatch.setattr(producer, "_POLL_S", 60.0)
+    monkeypatch.setattr(producer, "_YOUNG_S", 600.0)
+    short = Producer(log.cluster)
+    short.close(20)
+    assert not short._thread.is_alive()
 
 
 def test_the_first_question_of_a_reader_is_asked_again_soon_if_the_client_loses_it(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
