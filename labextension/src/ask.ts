@@ -2,6 +2,7 @@
 import { type Json, isObject } from './rows';
 import type { Verb } from './run';
 import type { StreamHub } from './stream';
+import { refusalOf } from './transport';
 import { trans } from './words';
 
 /** What the server said instead of doing it. `kind` is the name of its error, empty where it gave none. */
@@ -30,10 +31,10 @@ export async function askOutput(hub: StreamHub, runIds: readonly string[]): Prom
 }
 
 async function answerOf(response: Response): Promise<Json> {
-  const answer: unknown = await response.json().catch(() => null);
   if (response.ok) {
+    const answer: unknown = await response.json().catch(() => null);
     return isObject(answer) ? answer : {};
   }
-  const said = isObject(answer) ? answer : {};
-  throw new Refused(typeof said.error === 'string' ? said.error : '', typeof said.message === 'string' ? said.message : `HTTP ${response.status}`);
+  const { kind, message } = await refusalOf(response);
+  throw new Refused(kind, message || `HTTP ${response.status}`);
 }

@@ -105,6 +105,7 @@ export class RunModel implements IListener {
       this.history.clear();
       this.lines.clear();
       this._atLeast = 0; // the old state stays on the page until the new one is here, whatever its place in the log
+      this.known = null;
       this._load();
     }
   }

@@ -3,6 +3,7 @@ import { type IRow, type Json, isObject, numberOf, rowOf } from './rows';
 import { type IRun, type ITally, runOf } from './run';
 import { goal } from './format';
 import { type Connection, type IListener, type StreamHub, getHub } from './stream';
+import { type IRefusal, refusalOf } from './transport';
 
 export interface IWorker {
   worker_id: string;
@@ -48,8 +49,11 @@ const LAST_DELAY = 30_000;
 const SEARCHED = 500; // runs that one search brings, all that the server gives at once
 const ACTIVE = ['QUEUED', 'CLAIMED', 'RUNNING', 'PAUSING', 'PAUSED', 'STOPPING', 'CANCELLING', 'LOST', 'RETRYING'];
 
-/** What can be said of the list as a whole. `refused`: the server is there and does not let us. */
-export type Standing = 'loading' | 'live' | 'reconnecting' | 'no-kafka' | 'refused' | 'off';
+/**
+ * What can be said of the list as a whole. `refused`: the server does not let us; `off`: it has no extension, or there is none;
+ * `unusable`: it cannot use the Kafka that is there.
+ */
+export type Standing = 'loading' | 'live' | 'reconnecting' | 'no-kafka' | 'unusable' | 'refused' | 'off';
 
 export class RunsModel implements IListener {
   me = '';
@@ -57,8 +61,6 @@ export class RunsModel implements IListener {
   connection: Connection = 'idle';
   /** Has the list been answered yet? */
   loaded = false;
-  /** What the server said instead of a list. */
-  trouble = '';
   brokerThere = true;
 
   constructor(
@@ -75,13 +77,25 @@ export class RunsModel implements IListener {
   }
 
   get standing(): Standing {
+    const refusal = this._refused;
+    if (refusal?.status === 403) {
+      return 'refused';
+    }
     if (this.connection === 'off') {
-      return this._status === 403 ? 'refused' : 'off';
+      return 'off';
     }
-    if (!this.loaded) {
-      return this._status === 503 ? 'no-kafka' : this._status === 403 ? 'refused' : 'loading';
+    if (!this.loaded && refusal?.kind) {
+      return refusal.kind === 'BrokerUnreachable' ? 'no-kafka' : 'unusable';
     }
-    return this.connection === 'open' && this.brokerThere ? 'live' : 'reconnecting';
+    if (this.connection === 'retrying' || this.connection === 'idle' || !this.brokerThere) {
+      return this.loaded || this.connection === 'retrying' ? 'reconnecting' : 'loading';
+    }
+    return this.loaded ? 'live' : 'loading'; // it connects anew for whatever the page wants more, too
+  }
+
+  /** What the server said instead of a list, or of its way to Kafka. */
+  get trouble(): string {
+    return this._refused?.message || this._brokerTrouble;
   }
 
   run(runId: string): IRun | undefined {
@@ -115,9 +129,17 @@ export class RunsModel implements IListener {
     return () => this._endListeners.delete(listener);
   }
 
-  /** Asks again at once: the button of an error state. */
+  /** Loads the list anew. */
   reload(): void {
     this._load();
+  }
+
+  /** Asks at once whether there is something by now: somebody looks. */
+  hurry(): void {
+    if (this.connection === 'open' && this._due) {
+      this._load();
+    }
+    this._hub.hurry();
   }
 
   /** Runs that the page has not loaded, found by the server: "search all". */
@@ -138,7 +160,7 @@ export class RunsModel implements IListener {
       this._putWorker(data);
     } else if (kind === 'health' && isObject(data)) {
       this.brokerThere = data.reachable !== false;
-      this.trouble = text(data.message);
+      this._brokerTrouble = text(data.message);
     } else if (kind === 'reset') {
       this._load();
     } else {
@@ -149,12 +171,8 @@ export class RunsModel implements IListener {
 
   onConnection(connection: Connection, fresh: boolean): void {
     this.connection = connection;
-    if (connection === 'off') {
-      this._load(); // why?
-    } else if (connection === 'open' && (fresh || !this.loaded)) {
+    if (connection === 'open' && (fresh || this._due)) {
       this._load();
-    } else if (connection === 'retrying' && !this.loaded) {
-      this._load(); // a server without Kafka answers why there is no stream
     }
     this._changed();
   }
@@ -162,34 +180,41 @@ export class RunsModel implements IListener {
   private _load(): void {
     clearTimeout(this._timer);
     this._delay = ASK_AGAIN;
+    this._due = true;
     void this._ask();
   }
 
   private async _ask(): Promise<void> {
     const turn = ++this._turn;
-    this._status = 0;
+    let refusal: IRefusal | null = null;
     try {
       const paths = [`runs?limit=${this._limit()}`, `runs?limit=${SEARCHED}&state=${ACTIVE.join()}`, 'workers'];
       const answers = await Promise.all(paths.map(path => this._hub.request(path)));
-      const bodies = await Promise.all(answers.map(answer => answer.json().catch(() => null) as Promise<unknown>));
-      if (turn !== this._turn) {
-        return;
-      }
-      this._status = answers[0].status;
-      if (answers.every(answer => answer.ok)) {
+      const bad = answers.find(answer => !answer.ok);
+      refusal = bad ? await refusalOf(bad) : null;
+      const bodies = bad ? [] : await Promise.all(answers.map(answer => answer.json() as Promise<unknown>));
+      if (turn === this._turn && !bad) {
+        this._due = false;
+        this._refusal = null;
         this._takeList(bodies[0], bodies[1]);
         this._takeWorkers(bodies[2]);
         return;
       }
-      this.trouble = isObject(bodies[0]) ? text(bodies[0].message) : '';
     } catch {
-      this.trouble = '';
+      // no answer at all
     }
-    if (turn === this._turn && this._unsubscribe && this.connection !== 'off') {
-      this._timer = setTimeout(() => void this._ask(), this._delay);
-      this._delay = Math.min(2 * this._delay, LAST_DELAY);
+    if (turn === this._turn) {
+      this._refusal = refusal;
+      if (this._unsubscribe && this.connection === 'open') {
+        this._timer = setTimeout(() => void this._ask(), this._delay);
+        this._delay = Math.min(2 * this._delay, LAST_DELAY);
+      }
+      this._changed();
     }
-    this._changed();
+  }
+
+  private get _refused(): IRefusal | null {
+    return this._hub.refusal ?? this._refusal;
   }
 
   /** The newest runs, and those that have not ended however old they are. */
@@ -198,7 +223,6 @@ export class RunsModel implements IListener {
     const going = this._takeRuns(active);
     if (isObject(newest)) {
       this.loaded = true;
-      this.trouble = '';
       this.me = text(newest.me);
       this.total = numberOf(newest.total);
       this._floor = this.total > listed.length ? Math.min(...listed.map(run => run.submitted_ms)) : 0;
@@ -298,7 +322,9 @@ export class RunsModel implements IListener {
   private _unsubscribe: (() => void) | null = null;
   private _timer: ReturnType<typeof setTimeout> | undefined;
   private _delay = ASK_AGAIN;
-  private _status = 0;
+  private _refusal: IRefusal | null = null; // instead of the list
+  private _brokerTrouble = '';
+  private _due = true; // the list has not been loaded since it had to be
   private _floor = 0; // ms; runs that were submitted before have not been loaded
   private _turn = 0;
   private _skew = 0;

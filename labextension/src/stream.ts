@@ -7,29 +7,22 @@
 import { createParser } from 'eventsource-parser';
 
 import type { ChartFactory } from './chart';
+import { type IRefusal, type ITransport, pageTransport, refusalOf } from './transport';
+import { type IWanted, covers, queryOf, wantedBy } from './wanted';
 
 export const HUB_KEY = Symbol.for('kafka_jupyter.stream/1');
 const NAMESPACE = 'kafka-jupyter';
 
 const FIRST_DELAY = 500; // ms before the first attempt to reconnect, unless the server says another; doubled up to LAST_DELAY
 const LAST_DELAY = 15_000;
+const LAST_DELAY_REFUSED = 60_000; // ms; where the server says why, as without a Kafka: whoever looks at runs asks at once
 const SILENCE = 30_000; // ms; the server speaks every 10 s, so three missed beats are a dead connection (a laptop that slept)
 const HIDDEN = 10_000; // ms after which a hidden tab gives its connection back
 const SETTLE = 30; // ms; a notebook that opens brings its cards one by one
-const NAMED = 100; // runs that a connection names; more of them, and it takes all
 const LINGER = 500; // ms; a view that is rendered anew unsubscribes and subscribes at once
-
-/** What the server takes for one; a notebook may hold anything. */
-const RUN_ID = /^[a-z0-9][a-z0-9-]{0,79}$/;
 
 /** `off`: there is no server to ask (VS Code, a static page, the extension disabled, no permission). */
 export type Connection = 'idle' | 'connecting' | 'open' | 'retrying' | 'off';
-
-/** How requests reach the Jupyter server. `path` is relative to its base_url. */
-export interface ITransport {
-  kind: string;
-  request(path: string, init: RequestInit): Promise<Response>;
-}
 
 export interface IListener {
   /** One event of the run that was asked for (or of all runs and workers). */
@@ -41,16 +34,14 @@ export interface IListener {
 interface IEntry {
   runId: string | null;
   listener: IListener;
-}
-
-/** What a connection brings: `runs`, batches and log lines of `detail`; null is all of them. */
-interface IWanted {
-  runs: ReadonlySet<string> | null;
-  detail: ReadonlySet<string> | null;
+  /** No connection has covered it yet: what happened until then is unknown to it. */
+  fresh: boolean;
 }
 
 export class StreamHub {
   connection: Connection = 'idle';
+  /** Why there is no connection, where the server says so. */
+  refusal: IRefusal | null = null;
   /** Set by the plugin, which brings the large chart; the widget alone draws a small one. */
   chart: ChartFactory | null = null;
   /** Figures for people and tests. */
@@ -66,14 +57,14 @@ export class StreamHub {
 
   /** Follow one run, or the states and epochs of all when runId is null. Returns the function that ends it. */
   subscribe(runId: string | null, listener: IListener): () => void {
-    const entry = { runId, listener };
+    const entry = { runId, listener, fresh: true };
     this._entries.add(entry);
     this._watchPage();
     this._settling ??= setTimeout(() => {
       this._settling = undefined;
       this._wake();
     }, SETTLE);
-    listener.onConnection(this.connection, true);
+    this._tell(entry);
     return () => {
       this._entries.delete(entry);
       setTimeout(() => {
@@ -82,6 +73,13 @@ export class StreamHub {
         }
       }, LINGER);
     };
+  }
+
+  /** Asks at once if there is no connection: somebody looks. */
+  hurry(): void {
+    if (this.connection !== 'open') {
+      this._wake();
+    }
   }
 
   async request(path: string, init: RequestInit = {}): Promise<Response> {
@@ -93,11 +91,11 @@ export class StreamHub {
   }
 
   private _wake(): void {
-    if (!this._entries.size || isHidden()) {
+    if (!this._isWanted()) {
       return;
     }
     this._skipDelay?.();
-    if (this._running && !this._covers()) {
+    if (this._running && !covers(this._named, this._wanted())) {
       this._widening = true;
       this._abort?.abort();
     }
@@ -123,17 +121,22 @@ export class StreamHub {
     this._set(this._lastId ? 'retrying' : 'connecting');
     for (;;) {
       const abort = (this._abort = new AbortController());
+      let refusal: IRefusal | null = null;
       try {
-        const response = await this._connect(abort.signal);
-        if (!response) {
-          return this._set('off');
+        const answer = await this._connect(abort.signal);
+        if (answer && isStream(answer)) {
+          delay = this._retry;
+          await this._read(answer, abort, ms => (delay = this._retry = ms));
+        } else {
+          refusal = answer && (await refusalOf(answer));
+          if (!refusal || this._isFinal(refusal)) {
+            return this._set('off', refusal);
+          }
         }
-        delay = this._retry;
-        await this._read(response, abort, ms => (delay = this._retry = ms));
       } catch {
         // whatever broke the connection, the answer is the same: connect again and resume
       }
-      if (abort.signal.aborted && (!this._entries.size || isHidden())) {
+      if (abort.signal.aborted && !this._isWanted()) {
         return;
       }
       if (this._widening) {
@@ -141,16 +144,16 @@ export class StreamHub {
         this._set('connecting');
         continue;
       }
-      this._set('retrying');
+      this._set('retrying', refusal);
       await this._pause(delay * (0.75 + Math.random() / 2));
-      if (!this._entries.size || isHidden()) {
+      if (!this._isWanted()) {
         return;
       }
-      delay = Math.min(delay * 2, LAST_DELAY);
+      delay = Math.min(delay * 2, refusal?.kind ? LAST_DELAY_REFUSED : LAST_DELAY);
     }
   }
 
-  /** null: there is no stream on this server for us, and asking again would not change that. */
+  /** null: there is no server. */
   private async _connect(signal: AbortSignal): Promise<Response | null> {
     this._transport ??= pageTransport();
     if (!this._transport) {
@@ -161,14 +164,12 @@ export class StreamHub {
       headers['Last-Event-ID'] = this._lastId;
     }
     this._named = this._wanted();
-    const response = await this.request(`events${queryOf(this._named)}`, { headers, signal });
-    if (response.status === 404 || response.status === 403) {
-      return null;
-    }
-    if (!response.ok || !response.body) {
-      throw new Error(`HTTP ${response.status}`);
-    }
-    return response;
+    return this.request(`events${queryOf(this._named)}`, { headers, signal });
+  }
+
+  /** Would asking again change nothing? A server that had the stream before is being started behind its proxy. */
+  private _isFinal(refusal: IRefusal): boolean {
+    return refusal.status === 403 || (refusal.status === 404 && !this._lastId);
   }
 
   private async _read(response: Response, abort: AbortController, onRetry: (ms: number) => void): Promise<void> {
@@ -176,7 +177,7 @@ export class StreamHub {
     this.stats.connects++;
     this.stats.resumes += resumed ? 1 : 0;
     this.stats.transport = this._transport?.kind ?? '';
-    this._set('open', !resumed);
+    this._set('open', null, !resumed);
     const parser = createParser({
       onEvent: event => {
         this.stats.events++;
@@ -204,19 +205,19 @@ export class StreamHub {
   }
 
   private _wanted(): IWanted {
-    const ids = named([...this._entries]);
-    return { runs: [...this._entries].some(entry => entry.runId === null) ? null : ids, detail: ids };
+    return wantedBy([...this._entries].map(entry => entry.runId));
   }
 
-  /** Does the connection bring what everybody here wants? */
-  private _covers(): boolean {
-    const wanted = this._wanted();
-    return covers(this._named.runs, wanted.runs) && covers(this._named.detail, wanted.detail);
+  private _isWanted(): boolean {
+    return this._entries.size > 0 && !isHidden();
   }
 
   private _dispatch(kind: string, text: string): void {
     try {
       const data = JSON.parse(text) as { run_id?: unknown } | null;
+      if (kind === 'health') {
+        this._health = data;
+      }
       const runId = data?.run_id;
       for (const entry of [...this._entries]) {
         if (entry.runId === null || typeof runId !== 'string' || entry.runId === runId) {
@@ -228,10 +229,22 @@ export class StreamHub {
     }
   }
 
-  private _set(connection: Connection, fresh = false): void {
-    if (connection !== this.connection) {
+  private _set(connection: Connection, refusal: IRefusal | null = null, fresh = false): void {
+    if (connection !== this.connection || refusal?.message !== this.refusal?.message) {
       this.connection = connection;
-      [...this._entries].forEach(entry => entry.listener.onConnection(connection, fresh));
+      this.refusal = refusal;
+      [...this._entries].forEach(entry => this._tell(entry, fresh));
+    }
+  }
+
+  private _tell(entry: IEntry, fresh = false): void {
+    const covered = this.connection === 'open' && covers(this._named, wantedBy([entry.runId]));
+    entry.listener.onConnection(this.connection === 'open' && !covered ? 'connecting' : this.connection, fresh || entry.fresh);
+    if (covered && entry.fresh) {
+      entry.fresh = false;
+      if (this._health) {
+        entry.listener.onEvent('health', this._health);
+      }
     }
   }
 
@@ -268,6 +281,7 @@ export class StreamHub {
   private _abort: AbortController | null = null;
   private _skipDelay: (() => void) | null = null;
   private _named: IWanted = { runs: null, detail: null };
+  private _health: unknown = null; // as it was told last
   private _widening = false;
   private _settling: ReturnType<typeof setTimeout> | undefined;
   private _lastId = '';
@@ -280,50 +294,10 @@ export function getHub(): StreamHub {
   return (page[HUB_KEY] ??= new StreamHub());
 }
 
-/** Their runs; null (all) where they are too many for a URL. */
-function named(entries: readonly IEntry[]): ReadonlySet<string> | null {
-  const ids = new Set(entries.map(entry => entry.runId ?? '').filter(id => RUN_ID.test(id)));
-  return ids.size > NAMED ? null : ids;
-}
-
-function covers(has: ReadonlySet<string> | null, wanted: ReadonlySet<string> | null): boolean {
-  return has === null || (wanted !== null && [...wanted].every(id => has.has(id)));
-}
-
-function queryOf(wanted: IWanted): string {
-  const [name, ids] = wanted.runs ? ['runs', wanted.runs] : ['detail', wanted.detail]; // of named runs it brings all
-  return ids ? `?${name}=${[...ids].map(encodeURIComponent).join(',')}` : '';
+function isStream(response: Response): boolean {
+  return response.ok && !!response.body && !!response.headers.get('Content-Type')?.startsWith('text/event-stream'); // not a login page
 }
 
 function isHidden(): boolean {
   return typeof document !== 'undefined' && document.hidden;
-}
-
-function cookie(name: string): string | undefined {
-  const found = document.cookie.match(`(?:^|; )${name}=([^;]*)`);
-  return found ? decodeURIComponent(found[1]) : undefined;
-}
-
-/** Without the plugin: JupyterLab and Notebook 7 put address and token into the page; null where no Jupyter server made the page. */
-export function pageTransport(): ITransport | null {
-  const text = typeof document === 'undefined' ? null : document.getElementById('jupyter-config-data')?.textContent;
-  if (!text) {
-    return null;
-  }
-  const config = JSON.parse(text) as { baseUrl?: string; token?: string };
-  const base = new URL(config.baseUrl ?? '/', location.href);
-  return {
-    kind: 'page',
-    request: (path, init) => {
-      const headers = new Headers(init.headers);
-      if (config.token) {
-        headers.set('Authorization', `token ${config.token}`);
-      }
-      const xsrf = cookie('_xsrf');
-      if (xsrf) {
-        headers.set('X-XSRFToken', xsrf);
-      }
-      return fetch(new URL(path, base), { credentials: 'same-origin', cache: 'no-store', ...init, headers });
-    }
-  };
 }

@@ -1,47 +1,10 @@
 import assert from 'node:assert/strict';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { ServerResponse } from 'node:http';
 import { test } from 'node:test';
 
 import { RunModel } from '../src/model';
 import { StreamHub } from '../src/stream';
-
-interface ISite {
-  hub: StreamHub;
-  requests: IncomingMessage[];
-  close: () => Promise<void>;
-}
-
-/** A real HTTP server on the loopback, with the routes that a test gives. */
-async function site(route: (path: string, request: IncomingMessage, response: ServerResponse) => void): Promise<ISite> {
-  const requests: IncomingMessage[] = [];
-  const server = createServer((request, response) => {
-    requests.push(request);
-    route((request.url ?? '').replace('/kafka-jupyter/', '').replace(/\?.*/, ''), request, response);
-  });
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
-  const base = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
-  const hub = new StreamHub();
-  hub.useTransport({ kind: 'test', request: (path, init) => fetch(base + path, init) });
-  return {
-    hub,
-    requests,
-    close: () => {
-      server.closeAllConnections();
-      return new Promise(resolve => server.close(() => resolve()));
-    }
-  };
-}
-
-function event(response: ServerResponse, id: string, kind: string, data: unknown): void {
-  response.write(`event: ${kind}\nid: ${id}\ndata: ${JSON.stringify(data)}\n\n`);
-}
-
-const isStream = (request: IncomingMessage) => request.url?.includes('/events') ?? false;
-
-function startStream(response: ServerResponse): void {
-  response.writeHead(200, { 'Content-Type': 'text/event-stream' }).flushHeaders();
-}
+import { event, isStream, site, startStream } from './site';
 
 const run = (upto: number, state = 'RUNNING') => ({ run_id: 'a-1234', name: 'a', state, upto, epochs: 3, attempt: 1, starts: [] });
 const row = (seq: number, epoch: number) => ({ type: 'epoch', attempt: 1, seq, epoch, metrics: { loss: epoch } });

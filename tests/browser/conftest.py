@@ -10,7 +10,7 @@ from kafka_jupyter.brokers import local
 from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.settings import Settings
-from tests.browser.lab import PLUGIN, WITHOUT_SERVER_EXTENSION, running_chromium
+from tests.browser.lab import PLUGIN, WITHOUT_SERVER_EXTENSION, Lab, running_chromium, running_lab
 from tests.browser.stage import Stage, running_stage
 from tests.support.scene import Scene
 from tests.support.workers import workers
@@ -66,6 +66,13 @@ def stage_without_plugin(scene: Scene, tmp_path_factory: pytest.TempPathFactory)
     with running_stage(scene, tmp_path_factory.mktemp("without-plugin"), disabled=[PLUGIN]) as stage:
         yield stage
         stage.clear()
+
+
+@pytest.fixture(scope="session")
+def without_extension(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """JupyterLab with the plugin, on a server whose extension is not enabled."""
+    with running_lab(tmp_path_factory.mktemp("without-extension"), WITHOUT_SERVER_EXTENSION) as lab:
+        yield lab
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,12 @@ NEWS = "@jupyterlab/apputils-extension:announcements"  # asks in a pop-up whethe
 PLUGIN = "kafka-jupyter"
 WITHOUT_SERVER_EXTENSION = '--ServerApp.jpserver_extensions={"kafka_jupyter":False,"jupyterlab":True}'
 
+# Where an application opens a notebook, and its own options.
+APPLICATIONS = {
+    "jupyterlab": ("lab/tree", ["--LabApp.expose_app_in_browser=True", "--LabApp.news_url="]),
+    "notebook": ("notebooks", ["--JupyterNotebookApp.expose_app_in_browser=True"]),
+}
+
 # The widget of the notebook in front; JupyterLab hands its application over because of expose_app_in_browser.
 _KERNEL_READY = """() => {
   const kernel = window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel;
@@ -36,14 +42,25 @@ _KERNEL_READY = """() => {
 
 
 class Lab:
-    """A running server. `root` is its notebook folder."""
+    """A running server. `root` is its notebook folder, `tree` the path below which it opens notebooks."""
 
-    def __init__(self, root: pathlib.Path, process: subprocess.Popen[bytes], port: int) -> None:
+    process: subprocess.Popen[bytes]
+
+    def __init__(self, root: pathlib.Path, port: int, command: Sequence[str], env: Mapping[str, str], tree: str) -> None:
         self.root = root
         self.log = _log(root)
-        self.process = process
-        self.port = port
         self.url = f"http://127.0.0.1:{port}{BASE}"
+        self._command, self._env, self._tree = [*command, f"--port={port}"], env, tree
+
+    def start(self) -> None:
+        """Returns when it answers; after `kill` at the same address."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self._command, stdout=log, stderr=log, env=self._env, cwd=self.root)
+        wait_until(self.answers, f"Jupyter does not answer, see {self.log}", within=60)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(20)
 
     def api(self, path: str, method: str = "GET", body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -54,7 +71,7 @@ class Lab:
 
     def answers(self) -> bool:
         if self.process.poll() is not None:
-            raise AssertionError(f"JupyterLab ended with {self.process.returncode}:\n{self.log.read_text()[-4000:]}")
+            raise AssertionError(f"Jupyter ended with {self.process.returncode}:\n{self.log.read_text()[-4000:]}")
         try:
             return bool(self.api("api/status"))
         except (urllib.error.URLError, ConnectionError):
@@ -73,8 +90,15 @@ class Lab:
 
     def saved(self, name: str) -> list[list[dict[str, Any]]]:
         """The data of every output of every cell, as the file holds them."""
-        notebook = nbformat.read(self.root / name, as_version=4)
+        notebook = wait_until(lambda: self._read(name), f"{name} is never whole")
         return [[output.get("data", {}) for output in cell.get("outputs", [])] for cell in notebook.cells]
+
+    def _read(self, name: str) -> Any:
+        """None while the server is writing it."""
+        try:
+            return nbformat.read(self.root / name, as_version=4)
+        except nbformat.reader.NotJSONError:
+            return None
 
     def trust(self, name: str) -> None:
         """Signs the notebook, as the person's own server does when its cells have been run."""
@@ -91,18 +115,18 @@ class Lab:
     def open(self, context: BrowserContext, name: str) -> Notebook:
         page = context.new_page()
         book = Notebook(page)
-        page.goto(f"{self.url}lab/tree/{name}?reset&token={TOKEN}")
+        page.goto(f"{self.url}{self._tree}/{name}?reset&token={TOKEN}")
         book.wait_open()
         return book
 
 
 class Notebook:
-    """A notebook in front of a page."""
+    """A notebook in front of a page. `errors`: what the page's scripts have raised, and where."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
         self.errors: list[str] = []
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("pageerror", lambda error: self.errors.append(f"{error}\n{error.stack}"))
         page.set_default_timeout(30_000)
 
     def wait_open(self) -> None:
@@ -152,28 +176,34 @@ class Notebook:
 
 @contextlib.contextmanager
 def running_lab(
-    root: pathlib.Path, *arguments: str, environment: Mapping[str, str] | None = None, disabled: Sequence[str] = (), port: int = 0
+    root: pathlib.Path,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    disabled: Sequence[str] = (),
+    port: int = 0,
+    application: str = "jupyterlab",
 ) -> Iterator[Lab]:
-    """JupyterLab with both extensions of this checkout, as an installation leaves them. `disabled`: Lab extensions, switched off."""
-    port = port or free_port()
+    """JupyterLab (or, as `application`, notebook: Notebook 7) with both extensions of this checkout, as an installation leaves them.
+
+    `disabled`: Lab extensions, switched off.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("KAFKA_JUPYTER_")}
     env = {**inherited, **_own_folders(root, disabled), **(environment or {})}
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), env.get("PYTHONPATH", "")]))
+    tree, own = APPLICATIONS[application]
     command = [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--ServerApp.port_retries=0"),
+        *(sys.executable, "-m", application, "--no-browser", "--allow-root", "--ServerApp.port_retries=0"),
         *("--ServerApp.ip=127.0.0.1", f"--ServerApp.base_url={BASE}", f"--IdentityProvider.token={TOKEN}"),
-        *(f"--ServerApp.root_dir={root}", "--LabApp.expose_app_in_browser=True", "--LabApp.news_url="),
+        *(f"--ServerApp.root_dir={root}", *own),
         *arguments,
     ]
-    with _log(root).open("ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=env, cwd=root)
+    lab = Lab(root, port or free_port(), command, env, tree)
     try:
-        lab = Lab(root, process, port)
-        wait_until(lab.answers, f"JupyterLab does not answer, see {_log(root)}", within=60)
+        lab.start()
         yield lab
     finally:
-        process.terminate()
-        process.wait(20)
+        lab.process.terminate()
+        lab.process.wait(20)
 
 
 def _log(root: pathlib.Path) -> pathlib.Path:

@@ -27,18 +27,18 @@ CHECK = """([selector, rules]) => axe.run(selector, rules).then(
 
 
 class Panel:
-    """The panel of a page. `errors`: what the page's scripts have raised."""
+    """The panel of a page. `errors`: what the page's scripts have raised, and where."""
 
     def __init__(self, lab: Lab, page: Page) -> None:
         self.lab, self.page = lab, page
         self.errors: list[str] = []
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("pageerror", lambda error: self.errors.append(f"{error}\n{error.stack}"))
         page.set_default_timeout(30_000)
         self.node = page.locator(".kj-Panel:not(.kj-mod-main)")
 
     @classmethod
-    def open(cls, lab: Lab, context: BrowserContext, path: str = "", reset: bool = True) -> Panel:
-        panel = cls(lab, context.new_page())
+    def open(cls, lab: Lab, context: BrowserContext, path: str = "", reset: bool = True, page: Page | None = None) -> Panel:
+        panel = cls(lab, page or context.new_page())
         panel.page.goto(f"{lab.url}lab{path}?{'reset&' if reset else ''}token={TOKEN}")
         panel.wait_restored()
         panel.show()
@@ -55,6 +55,10 @@ class Panel:
     def show(self) -> None:
         self.command("show-runs")
         expect(self.node).to_be_visible()
+
+    def hide(self) -> None:
+        self.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+        expect(self.node).to_be_hidden()
 
     def command(self, name: str) -> None:
         self.page.evaluate(f"() => {{ void window.jupyterapp.commands.execute('kafka-jupyter:{name}') }}")

@@ -68,8 +68,11 @@ class Stage:
 
 
 @contextlib.contextmanager
-def running_stage(scene: Scene, root: pathlib.Path, *arguments: str, disabled: Sequence[str] = ()) -> Iterator[Stage]:
-    """`arguments`, `disabled`: as in `running_lab`."""
+def running_stage(
+    scene: Scene, root: pathlib.Path, *arguments: str, disabled: Sequence[str] = (), application: str = "jupyterlab"
+) -> Iterator[Stage]:
+    """`arguments`, `disabled`, `application`: as in `running_lab`."""
     ours = {name: value for name, value in scene.workers.environment(root).items() if name.startswith(("KAFKA_JUPYTER_", "TF_"))}
-    with running_lab(root, *arguments, environment=ours | {"KAFKA_JUPYTER_OWNER": "ada@test"}, disabled=disabled) as lab:
+    ours["KAFKA_JUPYTER_OWNER"] = "ada@test"
+    with running_lab(root, *arguments, environment=ours, disabled=disabled, application=application) as lab:
         yield Stage(lab, scene)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from playwright.sync_api import BrowserContext, expect
 
 from kafka_jupyter.outputs.bundle import MIME, WIDGET_VIEW, bundle
-from tests.browser.lab import WITHOUT_SERVER_EXTENSION, Lab, running_lab
+from tests.browser.lab import Lab
 from tests.browser.stage import Stage
 from tests.support.waiting import wait_until
 
@@ -52,12 +51,6 @@ def state(**fields: Any) -> dict[str, Any]:
 
 def epochs(count: int) -> dict[str, list[dict[str, Any]]]:
     return {RUN: [{"type": "epoch", "attempt": 1, "seq": i, "epoch": i, "metrics": {"val_loss": 1 / (i + 1)}} for i in range(count)]}
-
-
-@pytest.fixture(scope="module")
-def without_extension(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with running_lab(tmp_path_factory.mktemp("without-extension"), WITHOUT_SERVER_EXTENSION) as lab:
-        yield lab
 
 
 def test_without_plugin_and_server_the_kernel_moves_the_card(bare_stage: Stage, context: BrowserContext) -> None:

@@ -16,6 +16,7 @@ function standingText(standing: Standing): string {
     live: trans.__('live'),
     reconnecting: trans.__('reconnecting…'),
     'no-kafka': trans.__('no Kafka'),
+    unusable: trans.__('no Kafka'),
     refused: trans.__('not allowed'),
     off: trans.__('off')
   }[standing];
@@ -27,7 +28,7 @@ function Heading(): React.JSX.Element {
   return (
     <div className="kj-panelHead">
       <h2>{trans.__('Kafka runs')}</h2>
-      <span className="kj-standing" data-standing={model.standing} role="status">
+      <span className="kj-standing" data-standing={model.standing} title={model.trouble} role="status">
         {standingText(model.standing)}
       </span>
     </div>

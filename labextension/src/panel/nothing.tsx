@@ -11,7 +11,8 @@ interface IText {
   command?: string;
 }
 
-function textOf(standing: Standing, trouble: string): IText {
+/** `said`: by the server. */
+function textOf(standing: Standing, said: string): IText {
   switch (standing) {
     case 'off':
       return {
@@ -20,16 +21,26 @@ function textOf(standing: Standing, trouble: string): IText {
         command: 'jupyter server extension enable kafka_jupyter'
       };
     case 'refused':
-      return { title: trans.__('Not allowed'), text: trouble || trans.__('This server does not let you see its runs. Ask who operates it.') };
+      return {
+        title: trans.__('Not allowed'),
+        text: trans.__('This server does not let you see its runs. Log in again, or ask who operates it. It said: %1', said || '403')
+      };
     case 'no-kafka':
       return {
         title: trans.__('No Kafka'),
-        text: trouble || trans.__('No Kafka answers. A local one is started by:'),
+        text: said || trans.__('No Kafka answers. A local one is started by:'),
         command: 'kafka-jupyter up'
+      };
+    case 'unusable':
+      return { title: trans.__('Kafka cannot be used'), text: said, command: 'kafka-jupyter doctor' };
+    case 'reconnecting':
+      return {
+        title: trans.__('Reconnecting…'),
+        text: said || trans.__('The server does not answer. The list comes by itself as soon as it does.')
       };
     case 'loading':
       return { title: trans.__('Loading…'), text: '' };
-    default:
+    case 'live':
       return {
         title: trans.__('No runs yet'),
         text: trans.__('Put this above a cell that calls model.fit, and run the cell:'),
@@ -57,11 +68,11 @@ export function Nothing({ filtered }: { filtered: boolean }): React.JSX.Element 
       <b>{title}</b>
       {text ? <p>{text}</p> : null}
       {command ? <code>{command}</code> : null}
-      {model.standing === 'no-kafka' || model.standing === 'off' ? (
-        <button type="button" className="kj-button" onClick={() => model.reload()}>
+      {model.standing === 'live' || model.standing === 'loading' ? null : (
+        <button type="button" className="kj-button" onClick={() => model.hurry()}>
           {trans.__('Try again')}
         </button>
-      ) : null}
+      )}
     </div>
   );
 }

@@ -9,7 +9,7 @@ import { type IPanelContext, PanelContext } from './context';
 import { RunDetail } from './detail';
 
 abstract class Page extends ReactWidget {
-  constructor(private readonly _context: () => IPanelContext) {
+  constructor(protected readonly _context: () => IPanelContext) {
     super();
     this.addClass('kj-Panel');
   }
@@ -35,6 +35,11 @@ abstract class Page extends ReactWidget {
 }
 
 export class Sidebar extends Page {
+  protected onAfterShow(message: Message): void {
+    super.onAfterShow(message);
+    this._context().model.hurry();
+  }
+
   protected content(): React.JSX.Element {
     return <App />;
   }
