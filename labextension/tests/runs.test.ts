@@ -97,15 +97,6 @@ test('runs that ended before those of the list are not told into it', async () =
   assert.deepEqual(model.runs.map(run => run.run_id).sort(), ['new', 'newer', 'newest', 'paused']);
 });
 
-test('it says why there is no list', async () => {
-  const noKafka = await loaded(() => [503, { message: 'No Kafka is running here' }]);
-  assert.deepEqual([noKafka.standing, noKafka.trouble], ['no-kafka', 'No Kafka is running here']);
-  noKafka.unfollow();
-  const refused = await loaded(() => [403, { message: 'Ask who operates it' }]);
-  assert.equal(refused.standing, 'refused');
-  refused.unfollow();
-});
-
 test('lines are kept in order, each once, and only the last ones', () => {
   const line = (attempt: number, seq: number, epoch = 0) => rowOf({ type: 'line', attempt, seq, epoch, step: 1, text: `${attempt}.${seq}` })!;
   const lines = new Lines(3);
