@@ -20,7 +20,14 @@ _LEADERLESS = {
     KafkaError.OFFSET_NOT_AVAILABLE,  # a new leader does not know yet how far its followers are
     KafkaError._WAIT_COORD,
 }
-_MOVED = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._DESTROY_BROKER, KafkaError._UNKNOWN_PARTITION}
+# With one broker "all are down" is what a new client says, once in 2,000 times, of the greeting that it gives up for its real connection.
+_MOVED = {
+    KafkaError._TIMED_OUT,
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._DESTROY_BROKER,
+    KafkaError._UNKNOWN_PARTITION,
+}
 _ASK = 0.7  # of a timeout is for the first question
 # ... and this is for the first of all that a reader asks: where it meets the client's own greeting, it goes to a connection that is just
 # being given up, and the client would send it again only after 0.7 s.

@@ -162,8 +162,7 @@ class Notebook:
         self.wait_open()
 
     def dark(self) -> None:
-        self.page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
-        self.page.wait_for_selector("body[data-jp-theme-light='false']", state="attached")
+        set_theme(self.page, "Dark")
 
     @property
     def hub(self) -> dict[str, Any]:
@@ -172,6 +171,15 @@ class Notebook:
             "() => { const hub = globalThis[Symbol.for('kafka_jupyter.stream/1')]; return {connection: hub.connection, ...hub.stats}; }"
         )
         return found
+
+
+def set_theme(page: Page, name: str) -> None:
+    """JupyterLab hides what changes behind its splash, and takes that away 200 ms later, whether or not another change has begun
+    and ended by then: its second removal raises. So one change waits for the end of the other."""
+    page.wait_for_selector("#jupyterlab-splash", state="detached")
+    page.evaluate(f"() => window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {name}'}})")
+    page.wait_for_selector(f"body[data-jp-theme-name='JupyterLab {name}']", state="attached")
+    page.wait_for_selector("#jupyterlab-splash", state="detached")
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
-from tests.browser.lab import ROOT, TOKEN, Lab
+from tests.browser.lab import ROOT, TOKEN, Lab, set_theme
 
 AXE = ROOT / "labextension/node_modules/axe-core/axe.min.js"
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
@@ -80,8 +80,7 @@ class Panel:
         return self.node.get_by_role("tab", name=re.compile(name))
 
     def theme(self, name: str) -> None:
-        self.page.evaluate(f"() => window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {name}'}})")
-        self.page.wait_for_selector(f"body[data-jp-theme-name='JupyterLab {name}']", state="attached")
+        set_theme(self.page, name)
 
     def widen(self, width: int) -> None:
         """Draws the border between sidebar and notebook to where the sidebar is that wide."""

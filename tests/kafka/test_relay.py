@@ -99,7 +99,10 @@ def test_who_ends_soon_after_the_start_does_not_wait_for_the_end_of_a_long_poll(
     assert not short._thread.is_alive()
 
 
-def test_the_first_question_of_a_reader_is_asked_again_soon_if_the_client_loses_it(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("trouble", [KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN])
+def test_the_first_question_of_a_reader_is_asked_again_soon_if_the_client_loses_it(
+    log: Log, monkeypatch: pytest.MonkeyPatch, trouble: int
+) -> None:
     waited: list[float] = []
 
     class Losing:
@@ -114,7 +117,7 @@ def test_the_first_question_of_a_reader_is_asked_again_soon_if_the_client_loses_
         def get_watermark_offsets(self, place: confluent_kafka.TopicPartition, timeout: float) -> tuple[int, int]:
             waited.append(timeout)
             if len(waited) == 1:
-                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+                raise KafkaException(KafkaError(trouble))
             return self._client.get_watermark_offsets(place, timeout=timeout)
 
     with contextlib.closing(Reader(log.cluster)) as reader:
