@@ -95,6 +95,7 @@ const stream: JupyterFrontEndPlugin<void> = {
     hub.chart = uplotChart;
     hub.useTransport({
       kind: 'lab',
+      server: new URL(settings.baseUrl, location.href).href,
       request: (path, init) => ServerConnection.makeRequest(URLExt.join(settings.baseUrl, path), init, settings)
     });
   }

@@ -2,7 +2,8 @@
 import { Refused, ask } from './ask';
 import { History, type IRow, type Json, Lines, isObject, numberOf, rowOf } from './rows';
 import { type IRun, type Verb, runOf } from './run';
-import { type Connection, type IListener, type StreamHub, getHub } from './stream';
+import type { State } from './connection';
+import { type IListener, type StreamHub, getHub } from './stream';
 import { trans } from './words';
 
 const MISSING_AFTER = 3; // answers "404" before a run counts as unknown: the server may be some milliseconds behind the submit
@@ -13,7 +14,7 @@ export class RunModel implements IListener {
   readonly history = new History();
   /** What it has written; followed only where somebody wants to read it. */
   readonly lines = new Lines();
-  connection: Connection = 'idle';
+  connection: State = 'idle';
   /** Does the server know the run? null: not answered yet. */
   known: boolean | null = null;
   /** Does the server reach Kafka? */
@@ -110,7 +111,7 @@ export class RunModel implements IListener {
     }
   }
 
-  onConnection(connection: Connection, fresh: boolean): void {
+  onConnection(connection: State, fresh: boolean): void {
     this.connection = connection;
     if (connection === 'open' && (fresh || !this.known)) {
       this._load();

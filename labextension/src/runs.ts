@@ -2,7 +2,8 @@
 import { type IRow, type Json, isObject, numberOf, rowOf } from './rows';
 import { type IRun, type ITally, runOf } from './run';
 import { goal } from './format';
-import { type Connection, type IListener, type StreamHub, getHub } from './stream';
+import type { State } from './connection';
+import { type IListener, type StreamHub, getHub } from './stream';
 import { type IRefusal, refusalOf } from './transport';
 
 export interface IWorker {
@@ -58,7 +59,7 @@ export type Standing = 'loading' | 'live' | 'reconnecting' | 'no-kafka' | 'unusa
 export class RunsModel implements IListener {
   me = '';
   total = 0;
-  connection: Connection = 'idle';
+  connection: State = 'idle';
   /** Has the list been answered yet? */
   loaded = false;
   brokerThere = true;
@@ -169,7 +170,7 @@ export class RunsModel implements IListener {
     this._changed();
   }
 
-  onConnection(connection: Connection, fresh: boolean): void {
+  onConnection(connection: State, fresh: boolean): void {
     this.connection = connection;
     if (connection === 'open' && (fresh || this._due)) {
       this._load();

@@ -2,6 +2,8 @@
 
 export interface ITransport {
   kind: string;
+  /** The server's address, the same on all pages of it; without it a page keeps to itself. */
+  server?: string;
   /** `path` is relative to the server's base_url. */
   request(path: string, init: RequestInit): Promise<Response>;
 }
@@ -39,6 +41,7 @@ export function pageTransport(): ITransport | null {
   const base = new URL(config.baseUrl ?? '/', location.href);
   return {
     kind: 'page',
+    server: base.href,
     request: (path, init) => {
       const headers = new Headers(init.headers);
       if (config.token) {

@@ -6,6 +6,7 @@ import { StreamHub } from '../src/stream';
 
 export interface ISite {
   hub: StreamHub;
+  base: string;
   requests: IncomingMessage[];
   close: () => Promise<void>;
 }
@@ -22,6 +23,7 @@ export async function site(route: (path: string, request: IncomingMessage, respo
   hub.useTransport({ kind: 'test', request: (path, init) => fetch(base + path, init) });
   return {
     hub,
+    base,
     requests,
     close: () => {
       server.closeAllConnections();

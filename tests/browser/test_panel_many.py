@@ -12,12 +12,11 @@ from playwright.sync_api import Error as PlaywrightError
 from kafka_jupyter.brokers import local
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.protocol import control
-from kafka_jupyter.protocol.rows import EpochEnded, RowBatch
 from tests.browser.lab import Lab
 from tests.browser.panel import OVERFLOWING, Panel
 from tests.browser.played import lab_over, set_panel, topics_of
 from tests.browser.test_live_card import RECORD_RENDERS
-from tests.support.crowd import Member, play
+from tests.support.crowd import Member, play, tell_epochs
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
@@ -46,13 +45,6 @@ def log(kafka: local.Endpoint, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def lab(log: Log, kafka: local.Endpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with lab_over(kafka, tmp_path_factory.mktemp("many-lab"), "many") as lab:
         yield lab
-
-
-def tell_epochs(log: Log, member: Member, first: int, count: int) -> None:
-    for epoch in range(first, first + count):
-        row = EpochEnded(20_000 + epoch, epoch, 10, member.metrics(epoch), 0.5, 0)
-        log.send_rows(RowBatch(member.run_id, 1, member.worker, "n" * 16, [row]))
-    assert log.producer.flush(10) == 0
 
 
 def test_five_hundred_runs_and_ten_thousand_rows_stay_smooth(log: Log, lab: Lab, context: BrowserContext) -> None:

@@ -18,13 +18,11 @@ from playwright.sync_api import BrowserContext, Page, Request, expect
 from kafka_jupyter.brokers import local
 from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.log import Log
-from kafka_jupyter.protocol import control
-from kafka_jupyter.protocol.rows import EpochEnded, RowBatch
 from kafka_jupyter.settings import Settings
 from tests.browser.lab import BASE, Lab, running_lab
 from tests.browser.panel import Panel
 from tests.support.authorizers import DENIED, RunsOnDemand
-from tests.support.crowd import Member, play
+from tests.support.crowd import Member, play, succeed, tell_epochs
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
@@ -59,16 +57,6 @@ def played(log: Log, name: str) -> Member:
     member = Member(name, ends=None, epochs=20, done=4)
     play(log, [member])
     return member
-
-
-def tell_epoch(log: Log, member: Member, epoch: int) -> None:
-    row = EpochEnded(1_000 + epoch, epoch, 10, member.metrics(epoch), 0.5, 0)
-    log.send_rows(RowBatch(member.run_id, 1, member.worker, "n" * 16, [row]))
-    assert log.producer.flush(10) == 0
-
-
-def succeed(log: Log, member: Member) -> None:
-    log.write_control(control.Succeeded(**member.own(), epochs=member.epochs, log_end=member.last))
 
 
 NOTE_FETCHES = """(() => {
@@ -225,8 +213,7 @@ def test_a_hidden_page_asks_for_nothing_and_misses_nothing(log: Log, lab: Lab, c
     page.clock.fast_forward(11_000)
     wait_until(lambda: lab.api("kafka-jupyter/health")["streams"] == 0, "the connection was not given back")
     known = len(asked.all)
-    for epoch in range(4, 9):
-        tell_epoch(log, shown, epoch)
+    tell_epochs(log, shown, 4, 5)
     succeed(log, listed)
     wait_until(lambda: lab.api(f"kafka-jupyter/runs/{listed.run_id}")["run"]["terminal"], "the server does not know")
     page.clock.fast_forward(600_000)  # whatever waits for its time has had it

@@ -84,3 +84,15 @@ def _records(log: Log, member: Member) -> None:
     elif member.ends == "Cancelled":
         log.send_control(control.CancelRequested(run_id=member.run_id, request_id=ids.new_request_id(), by="ada@test"))
         log.send_control(control.Cancelled(**member.own(), log_end=end))
+
+
+def tell_epochs(log: Log, member: Member, first: int, count: int = 1) -> None:
+    """Further epochs of one that is still running."""
+    for epoch in range(first, first + count):
+        row = EpochEnded(20_000 + epoch, epoch, 10, member.metrics(epoch), 0.5, 0)
+        log.send_rows(RowBatch(member.run_id, 1, member.worker, "n" * 16, [row]))
+    assert log.producer.flush(10) == 0
+
+
+def succeed(log: Log, member: Member) -> None:
+    log.write_control(control.Succeeded(**member.own(), epochs=member.epochs, log_end=member.last))
