@@ -60,9 +60,9 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Endpoint]:
     yield from _running(tmp_path_factory.mktemp("kafka-1"), 1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def three_brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Endpoint]:
-    """The session's Kafka with three brokers; started when the first test asks for it."""
+    """A Kafka with three brokers for the tests of a file."""
     yield from _running(tmp_path_factory.mktemp("kafka-3"), 3)
 
 
@@ -88,7 +88,7 @@ def settings(kafka: local.Endpoint, bare_settings: Settings) -> Settings:
 
 @pytest.fixture
 def settings3(three_brokers: local.Endpoint, bare_settings: Settings) -> Settings:
-    """As `settings`, on three brokers."""
+    """As `settings`, on the three brokers of the file."""
     return bare_settings.replace(bootstrap_servers=three_brokers.servers, topic_prefix=_prefix())
 
 

@@ -18,7 +18,6 @@ import pytest
 from kafka_jupyter.brokers import daemons, local
 from kafka_jupyter.brokers.admin import Admin
 from kafka_jupyter.brokers.kafka import Cluster
-from kafka_jupyter.brokers.topics import open_topics
 from kafka_jupyter.errors import BrokerUnreachable, LocalKafkaBroken, LocalKafkaError
 from kafka_jupyter.settings import Settings
 from tests.support import local as support
@@ -211,24 +210,3 @@ def test_daemons_start_without_the_settings_of_a_notebook_kernel(monkeypatch: py
     monkeypatch.setenv("JPY_PARENT_PID", "1")
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     assert not {"JPY_PARENT_PID", "MPLBACKEND"} & set(daemons.python_environment())
-
-
-def test_of_three_brokers_a_killed_one_is_missed_and_started_again(three_brokers: local.Endpoint, settings3: Settings) -> None:
-    own = settings3.replace(data_dir=pathlib.Path(three_brokers.folder).parent)
-    before = local.up(own)  # not as they were at the session's start: others kill nodes as well
-    offset = support.write(settings3, b"on three")
-    os.kill(before.pids[1], signal.SIGKILL)
-
-    def missed() -> list[int]:
-        found = local.endpoint(own)
-        assert found is not None, "two of three still run"
-        return [node.id for node in found.dead]
-
-    assert wait_until(missed, "the killed broker is not missed") == [2]
-    for _ in range(8):  # whoever comes now may be told for 9 s that the dead one is the controller
-        open_topics(Cluster(settings3))
-    assert support.read(settings3, offset) == b"on three"
-    again = local.up(own)
-    assert again.servers == before.servers
-    assert [a == b for a, b in zip(again.pids, before.pids, strict=True)] == [True, False, True]
-    assert again.dead == ()

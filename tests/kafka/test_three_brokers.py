@@ -24,6 +24,7 @@ from kafka_jupyter.protocol.rows import EpochEnded
 from kafka_jupyter.settings import Settings
 from kafka_jupyter.worker.prober import Prober
 from tests.kafka.conftest import scene
+from tests.support import local as support
 from tests.support.scene import Scene
 from tests.support.training import mlp, task_of
 from tests.support.waiting import wait_until
@@ -72,6 +73,27 @@ def client(three: Scene) -> Iterator[Client]:
     for run in made.runs(owner=three.settings.owner):
         run.cancel()
     made.close()
+
+
+def test_of_three_brokers_a_killed_one_is_missed_and_started_again(three_brokers: local.Endpoint, settings3: Settings) -> None:
+    own = settings3.replace(data_dir=pathlib.Path(three_brokers.folder).parent)
+    before = local.up(own)  # not as they were at the session's start: others kill nodes as well
+    offset = support.write(settings3, b"on three")
+    os.kill(before.pids[1], signal.SIGKILL)
+
+    def missed() -> list[int]:
+        found = local.endpoint(own)
+        assert found is not None, "two of three still run"
+        return [node.id for node in found.dead]
+
+    assert wait_until(missed, "the killed broker is not missed") == [2]
+    for _ in range(8):  # whoever comes now may be told for 9 s that the dead one is the controller
+        open_topics(Cluster(settings3))
+    assert support.read(settings3, offset) == b"on three"
+    again = local.up(own)
+    assert again.servers == before.servers
+    assert [a == b for a, b in zip(again.pids, before.pids, strict=True)] == [True, False, True]
+    assert again.dead == ()
 
 
 def test_every_topic_lies_on_three_brokers_and_two_must_have_a_record_before_it_is_acked(three: Scene) -> None:
