@@ -5,6 +5,7 @@ If it cannot start, the tests that need it fail: they never skip.
 
 from __future__ import annotations
 
+import gc
 import pathlib
 import secrets
 import signal
@@ -48,6 +49,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if {"kafka", "three_brokers", "brokers"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("kafka")
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays, Keras with its million objects among it: no collection need look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _room(item: pytest.Item) -> str:

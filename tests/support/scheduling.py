@@ -9,6 +9,7 @@ from __future__ import annotations
 from xdist.scheduler import LoadScopeScheduling
 
 TOGETHER = ("browser", "faults")  # share the servers, and the three brokers
+PLAYED = ("test_hostile.py", "test_pages.py", "test_panel_many.py", "test_panel_states.py")  # of the browser's, those without a worker
 APART = ("test_fold_exhaustive.py", "test_fold_histories.py")  # share nothing and compute for minutes
 
 
@@ -17,5 +18,5 @@ class ByFile(LoadScopeScheduling):
         file, _, _ = nodeid.partition("::")
         room, name = file.split("/")[-2:]
         if room in TOGETHER:
-            return room
+            return f"{room}, played" if name in PLAYED else room
         return nodeid if name in APART else file
