@@ -54,6 +54,7 @@ export class StreamHub {
   useTransport(transport: ITransport): void {
     this._transport = transport;
     if (this.connection === 'off') {
+      this._source?.release(); // it may hold the lock of the browser's pages
       this._source = null;
       this._wake();
     }

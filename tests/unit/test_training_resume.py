@@ -262,7 +262,7 @@ def test_suspended_it_writes_a_checkpoint_after_the_batch_and_goes_on_elsewhere(
     keras.utils.set_random_seed(3)
     model, x = mlp()
     rarely = frames.Cadence(every_s=1000.0, gap_s=1000.0)
-    whole = Undisturbed(children, tmp_path, model, x, labels(), epochs=400, batch_size=20, cadence=rarely)
+    whole = Undisturbed(children, tmp_path, model, x, labels(), epochs=100, batch_size=20, cadence=rarely)
     assert whole.saved == []
     watched = Watched(children)
     watched.child.send(msgspec.structs.replace(whole.job, folder=str(tmp_path)))
@@ -272,7 +272,7 @@ def test_suspended_it_writes_a_checkpoint_after_the_batch_and_goes_on_elsewhere(
     saved, last = watched.frames[-2:]
     assert isinstance(last, frames.Suspended)
     assert isinstance(saved, frames.Saved)
-    assert 0 < saved.epoch < 400
+    assert 0 < saved.epoch < 100
     whole.same(whole.resumed(saved))
 
 
