@@ -66,13 +66,15 @@ export class PanelState {
 
   constructor(private readonly _keeper: IKeeper | null) {}
 
+  /** What was kept, except for what the person has changed meanwhile. */
   async restore(): Promise<void> {
     const found = await this._keeper?.fetch(ID).catch(() => null);
-    this.now = stateOf(found);
+    this.now = { ...stateOf(found), ...this._changed };
     this._tell();
   }
 
   update(change: Partial<IPanelState>): void {
+    this._changed = { ...this._changed, ...change };
     this.now = { ...this.now, ...change };
     this._tell();
     void this._keeper?.save(ID, { ...this.now }).catch(() => undefined); // it gathers what comes in a row by itself
@@ -87,5 +89,6 @@ export class PanelState {
     [...this._listeners].forEach(listener => listener());
   }
 
+  private _changed: Partial<IPanelState> = {};
   private _listeners = new Set<() => void>();
 }

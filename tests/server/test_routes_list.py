@@ -137,7 +137,7 @@ async def test_details_tell_what_was_trained_its_attempts_and_artifacts(server: 
     assert (answer["parameters"]["epochs"], answer["parameters"]["batch_size"], answer["parameters"]["optimizer"]) == (7, 16, "Adam")
     assert {artifact["name"] for artifact in answer["artifacts"]} == {"model", "state", "data/0", "data/1"}
     player = Player.new(log).whole()
-    (attempt,) = (await _known(server, player.run_id))["attempts"]
+    (attempt,) = (await _known(server, player.run_id, lambda answer: answer["attempts"] and answer["attempts"][0]["ended"]))["attempts"]
     assert (attempt["n"], attempt["worker"], attempt["ended"]) == (1, "box-1", "SUCCEEDED")
 
 
@@ -151,13 +151,14 @@ async def test_details_of_a_run_whose_task_nobody_can_read_tell_the_rest(server:
     assert (answer["task"], answer["parameters"], answer["source"]) == (False, {}, "")
 
 
-async def _known(server: Server, run_id: str) -> Any:
+async def _known(server: Server, run_id: str, enough: Callable[[Any], Any] = lambda _: True) -> Any:
+    """The details, once they are there and enough."""
     answers: list[Any] = []
 
     async def there() -> bool:
         answer = await server.get(f"runs/{run_id}/details")
         answers.append(answer)
-        return answer.status == 200
+        return answer.status == 200 and bool(enough(answer.json))
 
     await eventually(there, f"{run_id} never became known")
     return answers[-1].json
