@@ -159,6 +159,7 @@ def test_the_keyboard_alone_does_everything(lab: Lab, context: BrowserContext) -
         if panel.page.evaluate("document.activeElement.textContent") == "Compare":
             break
         press("Tab")
+    expect(panel.button("Compare")).to_be_focused()
     press("Enter")
     compare = panel.node.locator(".kj-Compare")
     expect(compare.locator(".uplot canvas")).to_be_visible()
