@@ -77,7 +77,7 @@ def client(three: Scene) -> Iterator[Client]:
 
 def test_of_three_brokers_a_killed_one_is_missed_and_started_again(three_brokers: local.Endpoint, settings3: Settings) -> None:
     own = settings3.replace(data_dir=pathlib.Path(three_brokers.folder).parent)
-    before = local.up(own)  # not as they were at the session's start: others kill nodes as well
+    before = local.up(own)  # not as they were first: other tests kill nodes as well
     offset = support.write(settings3, b"on three")
     os.kill(before.pids[1], signal.SIGKILL)
 
