@@ -13,6 +13,7 @@ from kafka_jupyter.settings import env_name, parse_size
 if TYPE_CHECKING:
     from kafka_jupyter.client import TrainingRun
     from kafka_jupyter.client.wishes import Answer
+    from kafka_jupyter.runs.state import State
 
 Epochs = Annotated[int | None, typer.Option(envvar=env_name("epochs"), min=1, metavar="N", help="Other number of epochs, all told.")]
 BatchSize = Annotated[int | None, typer.Option(envvar=env_name("batch_size"), min=1, metavar="N", help="Other batch size.")]
@@ -52,7 +53,8 @@ def stop(
 
     with client_of(profile, servers, prefix) as client:
         found = client.attach(run)
-        _tell(found, "stop", wishes.stop(found, force), as_json)
+        was = found.state
+        _tell(found, was, "stop", wishes.stop(found, force), as_json)
 
 
 def cancel(
@@ -71,7 +73,8 @@ def cancel(
 
     with client_of(profile, servers, prefix) as client:
         found = client.attach(run)
-        _tell(found, "cancel", wishes.cancel(found, force), as_json)
+        was = found.state
+        _tell(found, was, "cancel", wishes.cancel(found, force), as_json)
 
 
 def pause(
@@ -90,8 +93,9 @@ def pause(
 
     with client_of(profile, servers, prefix) as client:
         found = client.attach(run)
+        was = found.state
         found.pause(force=force)
-        _tell(found, "pause", Answer(f"{found.id}: asked to pause. `kafka-jupyter resume {found.short}` goes on."), as_json)
+        _tell(found, was, "pause", Answer(f"{found.id}: asked to pause. `kafka-jupyter resume {found.short}` goes on."), as_json)
 
 
 def resume(
@@ -110,8 +114,9 @@ def resume(
 
     with client_of(profile, servers, prefix) as client:
         found = client.attach(run)
+        was = found.state
         found.resume(force=force)
-        _tell(found, "resume", Answer(f"{found.id}: asked to go on."), as_json)
+        _tell(found, was, "resume", Answer(f"{found.id}: asked to go on."), as_json)
 
 
 def ctl(
@@ -133,9 +138,10 @@ def ctl(
     wanted = values_of(settings)
     with client_of(profile, servers, prefix) as client:
         found = client.attach(run)
+        was = found.state
         answer = wishes.change(found, wanted, force, timeout)
         applied = {"epoch": answer.applied.epoch, "step": answer.applied.step} if answer.applied else None
-        _tell(found, "settings", answer, as_json, settings=wanted, applied=applied)
+        _tell(found, was, "settings", answer, as_json, settings=wanted, applied=applied)
 
 
 def retry(
@@ -164,10 +170,10 @@ def retry(
         tell_new(again, "retry_of", found.id, f"{found.id} is retried as {again.id}", as_json)
 
 
-def _tell(run: TrainingRun, request: str, answer: Answer, as_json: bool, **more: object) -> None:
-    """`state` is what it was when it was asked: the log, and `wait`, say what comes of it."""
+def _tell(run: TrainingRun, was: State | None, request: str, answer: Answer, as_json: bool, **more: object) -> None:
+    """`was`: its state when it was asked. The log, and `wait`, say what comes of it."""
     if as_json:
-        say.json({"run_id": run.id, "request": request, "asked": answer.asked, "state": run.state, "message": answer.text, **more})
+        say.json({"run_id": run.id, "request": request, "asked": answer.asked, "state": was, "message": answer.text, **more})
     else:
         say.line(answer.text)
 

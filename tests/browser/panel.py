@@ -41,6 +41,9 @@ class Panel:
         panel = cls(lab, page or context.new_page())
         panel.page.goto(f"{lab.url}lab{path}?{'reset&' if reset else ''}token={TOKEN}")
         panel.wait_restored()
+        if reset and not path:
+            # JupyterLab gives an empty desk a launcher, and the launcher the focus, when all is long restored: not under a test's hands.
+            expect(panel.page.locator(".jp-Launcher")).to_be_focused()
         panel.show()
         return panel
 
