@@ -4,6 +4,7 @@ import { test } from 'node:test';
 
 import type { ISink, IStanding } from '../src/connection';
 import { SharedConnection } from '../src/share';
+import { StreamHub } from '../src/stream';
 import { type IWanted, covers, queryOf, wantedBy } from '../src/wanted';
 import { Browser, Locks } from './locks';
 import { event, site, startStream } from './site';
@@ -92,6 +93,7 @@ class Page implements ISink {
 
 interface IScene {
   browser: Browser;
+  base: string;
   requests: IncomingMessage[];
   streams: ServerResponse[];
   page: (...runs: (string | null)[]) => Page;
@@ -115,6 +117,7 @@ async function scene(): Promise<IScene> {
   const pages: Page[] = [];
   return {
     browser,
+    base,
     requests,
     streams,
     page: (...runs) => {
@@ -265,5 +268,30 @@ test('of many pages that come and go one leads at a time, and none misses anythi
       seen.map((_, i) => i + 2)
     );
   }
+  await close();
+});
+
+test('a page that was refused and is given another way to its server lets go of the lock that others wait for', TIME, async () => {
+  const { browser, base, page, close } = await scene();
+  Object.defineProperty(globalThis, 'navigator', { value: { locks: new Locks(browser) }, configurable: true });
+  const hub = new StreamHub();
+  const server = `${base}kafka-jupyter/events`;
+  hub.useTransport({ kind: 'page', server, request: () => Promise.resolve(new Response('{}', { status: 403 })) });
+  const told: string[] = [];
+  const heard = async (wanted: string) => {
+    while (told.at(-1) !== wanted) {
+      await new Promise(resolve => setTimeout(resolve, 5));
+    }
+  };
+  const leave = hub.subscribe(null, { onEvent: () => undefined, onConnection: connection => told.push(connection) });
+  await heard('off');
+  const other = page(null);
+  await other.until(() => other.standing?.connection === 'off'); // it is told so: the page that holds the lock was refused
+  hub.useTransport({ kind: 'plugin', server, request: (path, init) => fetch(base + path, init) });
+  await other.until(() => other.isOpen());
+  assert.ok(other.source.leads, 'it waits behind a page that has no connection');
+  await heard('open');
+  assert.ok(hub.isGuest);
+  leave();
   await close();
 });
