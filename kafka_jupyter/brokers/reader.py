@@ -23,6 +23,7 @@ _LEADERLESS = {
 # With one broker "all are down" is what a new client says, once in 2,000 times, of the greeting that it gives up for its real connection.
 _MOVED = {
     KafkaError._TIMED_OUT,
+    KafkaError._TIMED_OUT_QUEUE,
     KafkaError._TRANSPORT,
     KafkaError._ALL_BROKERS_DOWN,
     KafkaError._DESTROY_BROKER,

@@ -2,14 +2,11 @@
 import { add, button, say, show } from './dom';
 import { stateName } from './format';
 import { RunModel } from './model';
+import { Pace, TICK } from './pace';
 import type { Verb } from './run';
 import { type IViewOptions, RunView } from './runview';
 import { getHub } from './stream';
 import { trans } from './words';
-
-const FRAMES = 4; // renders a second at most
-const FRAME = 1000 / FRAMES; // ms between two renders of news
-const TICK = 1000; // ms; ages and times left move without news
 
 export interface ICardOptions extends Partial<IViewOptions> {
   /** Who shows it: "renderer" or "widget". */
@@ -61,7 +58,7 @@ export class RunCard {
     });
     this._ticker = setInterval(() => {
       if ([...this._views.values()].some(view => view.model.run && !view.model.run.terminal)) {
-        this._soon(this._renders[this._renders.length - 1] + TICK);
+        this._pace.tick();
       }
     }, TICK);
   }
@@ -70,6 +67,9 @@ export class RunCard {
   show(named: readonly string[]): void {
     this._named = named;
     const runIds = named.flatMap(runId => [runId, ...this._retriesOf(runId)]);
+    if (runIds.length === this._views.size && runIds.every(runId => this._views.has(runId))) {
+      return;
+    }
     for (const [runId, view] of this._views) {
       if (!runIds.includes(runId)) {
         this._drop(runId, view);
@@ -81,40 +81,23 @@ export class RunCard {
         const model = new RunModel(runId, getHub(), this._options.lines);
         this._views.set(runId, new RunView(this.node, model, this._options, this._options.open));
         this.node.appendChild(this._save);
-        model.follow(() => this.refresh());
+        model.follow(calm => (calm ? this._pace.calm() : this._pace.news()));
       }
     }
-    this._render();
+    this._pace.now();
   }
 
   model(runId: string): RunModel | undefined {
     return this._views.get(runId)?.model;
   }
 
-  /** Renders soon, and not more often than a person can read. */
   refresh(): void {
-    this._soon(this._news + FRAME, true);
-  }
-
-  /**
-   * Not before `at`, and never more than FRAMES a second. A tick of the clock does not keep news waiting for a whole frame: an epoch is
-   * seen as soon as it is told.
-   */
-  private _soon(at: number, news = false): void {
-    const due = Math.max(at, (this._renders[this._renders.length - FRAMES] ?? 0) + 1000);
-    if (this._timer === undefined || due < this._due) {
-      clearTimeout(this._timer);
-      this._due = due;
-      this._timer = setTimeout(() => {
-        this._news = news ? Date.now() : this._news;
-        this._render();
-      }, due - Date.now());
-    }
+    this._pace.news();
   }
 
   dispose(): void {
     clearInterval(this._ticker);
-    clearTimeout(this._timer);
+    this._pace.stop();
     clearTimeout(this._later);
     this._theme.disconnect();
     this._views.forEach((view, runId) => this._drop(runId, view));
@@ -139,9 +122,6 @@ export class RunCard {
   }
 
   private _render(): void {
-    clearTimeout(this._timer);
-    this._timer = undefined;
-    this._renders = [...this._renders.slice(1 - FRAMES), Date.now()];
     for (const view of this._views.values()) {
       view.render();
       this._speak(view.model);
@@ -188,6 +168,7 @@ export class RunCard {
   }
 
   private readonly _options: IViewOptions & ICardOptions;
+  private readonly _pace = new Pace(() => this._render());
   private _named: readonly string[] = [];
   private _retries = new Map<string, string>();
   private _views = new Map<string, RunView>();
@@ -200,8 +181,4 @@ export class RunCard {
   private _later: ReturnType<typeof setTimeout> | undefined;
   private _theme: MutationObserver;
   private _ticker: ReturnType<typeof setInterval>;
-  private _timer: ReturnType<typeof setTimeout> | undefined;
-  private _due = 0;
-  private _renders: number[] = [];
-  private _news = 0; // when news were rendered last
 }

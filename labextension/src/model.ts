@@ -31,8 +31,8 @@ export class RunModel implements IListener {
     return this.connection === 'retrying' || !this.brokerThere;
   }
 
-  /** Connects to the page's stream. Every later change calls `changed`. */
-  follow(changed: () => void): void {
+  /** Connects to the page's stream. Every later change calls `changed`; `calm`: it has been told of batches or lines only. */
+  follow(changed: (calm?: boolean) => void): void {
     this._changed = changed;
     this._unsubscribe = this._hub.subscribe(this.runId, this);
   }
@@ -63,14 +63,14 @@ export class RunModel implements IListener {
     this._changed();
   }
 
-  add(rows: unknown, attempt?: number): void {
+  add(rows: unknown, attempt?: number, calm = false): void {
     if (Array.isArray(rows)) {
       const read = rows.map(row => rowOf(row, attempt)).filter((row): row is IRow => row !== null);
       this.history.add(read);
       if (this._withLines) {
         this.lines.add(read);
       }
-      this._changed();
+      this._changed(calm);
     }
   }
 
@@ -98,7 +98,7 @@ export class RunModel implements IListener {
         this._load();
       }
     } else if (['metrics', 'progress', 'log'].includes(kind) && isObject(data)) {
-      this.add(data.rows, numberOf(data.attempt, 1));
+      this.add(data.rows, numberOf(data.attempt, 1), kind !== 'metrics');
     } else if (kind === 'health' && isObject(data)) {
       this.brokerThere = data.reachable !== false;
       this._changed();
@@ -155,7 +155,7 @@ export class RunModel implements IListener {
     }
   }
 
-  private _changed: () => void = () => undefined;
+  private _changed: (calm?: boolean) => void = () => undefined;
   private _unsubscribe: (() => void) | null = null;
   private _timer: ReturnType<typeof setTimeout> | undefined;
   private _warned: Verb | null = null;

@@ -99,7 +99,7 @@ def test_who_ends_soon_after_the_start_does_not_wait_for_the_end_of_a_long_poll(
     assert not short._thread.is_alive()
 
 
-@pytest.mark.parametrize("trouble", [KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN])
+@pytest.mark.parametrize("trouble", [KafkaError._TIMED_OUT, KafkaError._TIMED_OUT_QUEUE, KafkaError._ALL_BROKERS_DOWN])
 def test_the_first_question_of_a_reader_is_asked_again_soon_if_the_client_loses_it(
     log: Log, monkeypatch: pytest.MonkeyPatch, trouble: int
 ) -> None:

@@ -1,6 +1,7 @@
 /** What every part of the panel is given, and how it redraws: not more often than the settings say. */
 import { createContext, useContext, useEffect, useReducer } from 'react';
 
+import { TICK } from '../pace';
 import type { PanelState } from '../panelstate';
 import type { RunsModel } from '../runs';
 import type { Actions } from './actions';
@@ -38,8 +39,6 @@ export function usePanel(): IPanelContext {
 }
 
 type Listen = (listener: () => void) => () => void;
-
-const TICK = 1000; // ms; ages and times left move without news
 
 /** Redraws the component after news, at most once in `refresh` ms; `alive`: once a second without news too. */
 export function useNews(listen: Listen, refresh: number, alive: boolean): void {
