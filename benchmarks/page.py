@@ -103,8 +103,8 @@ def epoch_lags(lab: Lab, stack: Stack, browser: Browser, epochs: int) -> list[fl
         run_id = newest(stack, "lags")
     rows = [row for row in stack.follower.history(run_id).epochs if isinstance(row, EpochEnded)]
     assert len(rows) == epochs
-    # The last one is told as "50 epochs in 0:25".
-    return [(seen[f"epoch {row.epoch + 1} of {epochs}"] - row.at_ms) / 1000 for row in rows[:-1]]
+    # The first one's text is there while it goes on, the last one is told as "50 epochs in 0:25".
+    return [(seen[f"epoch {row.epoch + 1} of {epochs}"] - row.at_ms) / 1000 for row in rows[1:-1]]
 
 
 def cancel_seconds(lab: Lab, stack: Stack, browser: Browser, i: int) -> float:

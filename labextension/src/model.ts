@@ -31,7 +31,7 @@ export class RunModel implements IListener {
     return this.connection === 'retrying' || !this.brokerThere;
   }
 
-  /** Connects to the page's stream. Every later change calls `changed`; `calm`: it has been told of batches or lines only. */
+  /** Connects to the page's stream. Every later change calls `changed`; `calm`: nobody waits for it (batches, lines, a heartbeat). */
   follow(changed: (calm?: boolean) => void): void {
     this._changed = changed;
     this._unsubscribe = this._hub.subscribe(this.runId, this);
@@ -56,11 +56,12 @@ export class RunModel implements IListener {
     }
     const now = numberOf((value as Json).now_ms);
     this._skew = now ? now - Date.now() : this._skew;
+    const { run: before } = this;
     this.run = run;
     this._atLeast = run.upto;
     this.history.restart(run.starts);
     this.lines.restart(run.starts);
-    this._changed();
+    this._changed(run.state === before?.state && run.attempt === before.attempt);
   }
 
   add(rows: unknown, attempt?: number, calm = false): void {

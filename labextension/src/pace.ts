@@ -13,8 +13,8 @@ export class Pace {
   }
 
   /**
-   * Nothing but batches, or lines of a log. They come four times a second: an epoch that had to keep its distance from them would wait for
-   * an eighth of a second as a rule.
+   * Nothing but batches, lines of a log, a heartbeat. Batches come four times a second: an epoch that had to keep its distance from them
+   * would wait for an eighth of a second as a rule.
    */
   calm(): void {
     this._soon(this._last + CALM);
