@@ -29,7 +29,7 @@ from tests.support.waiting import wait_until
 
 TTL_S = 3.0
 ENDLESS = 100_000  # epochs
-READY_S = 90.0  # three workers import TensorFlow side by side
+READY_S = 150.0  # three workers import TensorFlow side by side, on a machine with much else to do
 END_S = 120.0  # until everything that was submitted has ended, once the faults are over
 
 
