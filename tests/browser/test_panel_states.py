@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, Request, expect
+from playwright.sync_api import BrowserContext, Page, Request, Route, expect
 
 from kafka_jupyter.brokers import local
 from kafka_jupyter.brokers.kafka import Cluster
@@ -69,6 +69,13 @@ NOTE_FETCHES = """(() => {
 })()"""
 
 
+# React's scheduler goes by a MessageChannel.
+LATE_EFFECTS = """(() => {
+  const post = MessagePort.prototype.postMessage;
+  MessagePort.prototype.postMessage = function (...given) { setTimeout(() => post.apply(this, given), 1500); };
+})()"""
+
+
 class Asked:
     """What a page asks of the extension from now on: (seconds, path behind `kafka-jupyter/`, headers)."""
 
@@ -110,6 +117,19 @@ def test_where_the_server_extension_is_off_it_says_how_to_enable_it(without_exte
     wait_until(lambda: page.evaluate("1") and len(asked.all) > known, "it did not ask again")
     assert set(asked.paths) == {"events"}
     assert panel.errors == []
+
+
+def test_what_is_told_between_the_first_picture_and_the_first_effect_is_shown(without_extension: Lab, context: BrowserContext) -> None:
+    """React runs effects when it finds the time: on a busy machine long after the picture, and the one answer there is may come first."""
+    page = context.new_page()
+    page.add_init_script(LATE_EFFECTS)
+    held: list[Route] = []
+    page.route("**/kafka-jupyter/events*", lambda route: held.append(route))  # a built-in is none for Playwright
+    panel = Panel.open(without_extension, context, page=page)
+    expect(text_of(panel)).to_contain_text("Loading")
+    wait_until(lambda: page.evaluate("1") and held, "nothing was asked")
+    held[0].continue_()
+    expect(text_of(panel)).to_contain_text("The server extension of kafka_jupyter does not answer")
 
 
 def test_without_a_kafka_it_says_how_to_start_one_and_then_how_to_begin(

@@ -1,5 +1,5 @@
 /** What every part of the panel is given, and how it redraws: not more often than the settings say. */
-import { createContext, useContext, useEffect, useReducer } from 'react';
+import { createContext, useCallback, useContext, useEffect, useReducer, useSyncExternalStore } from 'react';
 
 import { TICK } from '../pace';
 import type { PanelState } from '../panelstate';
@@ -55,6 +55,7 @@ export function useNews(listen: Listen, refresh: number, alive: boolean): void {
       timer ??= setTimeout(draw, Math.max(0, last + Math.max(FASTEST, refresh) - Date.now()));
     };
     const leave = listen(soon);
+    soon(); // an effect runs some time after the picture: what was told in between nobody heard
     const ticker = alive ? setInterval(soon, TICK) : undefined;
     return () => {
       clearTimeout(timer);
@@ -66,7 +67,6 @@ export function useNews(listen: Listen, refresh: number, alive: boolean): void {
 
 /** Redraws at once: what a person does must be seen. */
 export function useState_(state: PanelState): PanelState['now'] {
-  const [, redraw] = useReducer((count: number) => count + 1, 0);
-  useEffect(() => state.listen(redraw), [state]);
-  return state.now;
+  const listen = useCallback((listener: () => void) => state.listen(listener), [state]);
+  return useSyncExternalStore(listen, () => state.now);
 }
