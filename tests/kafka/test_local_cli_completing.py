@@ -87,10 +87,8 @@ def test_runs_are_completed_from_the_log_by_id_and_name(complete: Complete, log:
 
 
 def test_without_a_kafka_it_is_silent_and_does_not_keep_a_person_waiting(complete: Complete) -> None:
-    started = time.monotonic()
-    assert complete("version", "--js") == ["--json"]
-    without = time.monotonic() - started
+    patient = {"KAFKA_JUPYTER_CONNECT_TIMEOUT_S": "50"}  # as a person may be who waits for a command: behind a Tab nobody is
     for servers in ("127.0.0.1:9", "192.0.2.1:9092"):  # nobody listens; nobody answers
         started = time.monotonic()
-        assert complete("follow", "d", KAFKA_JUPYTER_BOOTSTRAP_SERVERS=servers) == []
-        assert time.monotonic() - started < without * 3 + PATIENCE_S + 1
+        assert complete("follow", "d", KAFKA_JUPYTER_BOOTSTRAP_SERVERS=servers, **patient) == []
+        assert time.monotonic() - started < 25 * PATIENCE_S
