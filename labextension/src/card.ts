@@ -68,6 +68,7 @@ export class RunCard {
     this._named = named;
     const runIds = named.flatMap(runId => [runId, ...this._retriesOf(runId)]);
     if (runIds.length === this._views.size && runIds.every(runId => this._views.has(runId))) {
+      this.refresh(); // what stands around it may have changed: the notebook holds the result now
       return;
     }
     for (const [runId, view] of this._views) {
