@@ -233,10 +233,9 @@ class Hub:
         if start is not None and start.offset == offset:
             attempt = _attempt(state, start)
             partition = self._partition(state.run_id)
-            held = tuple(self._held.pop(attempt, ()))
+            # Without any records too: the cursor must be behind the Started before it is behind a row of the attempt (see delivery).
             gap = start.log_offset < self._floors[partition]
-            if held or gap:
-                self._append(Release(partition, offset, attempt, held, gap))
+            self._append(Release(partition, offset, attempt, tuple(self._held.pop(attempt, ())), gap))
 
     def _append(self, entry: Entry) -> None:
         self._ring.append(entry)

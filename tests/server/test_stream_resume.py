@@ -144,6 +144,29 @@ async def test_it_is_as_lossless_when_the_server_begins_anew(server: Server, log
     await weather(server, log, cuts=60, seed=9, between=anew)
 
 
+async def test_who_is_cut_off_behind_the_first_row_of_an_attempt_is_not_told_it_again(server: Server, log: Log, manager: Manager) -> None:
+    """Although a server with much to do learns at one time that the attempt has started and what its first rows are."""
+    player = Player.new(log, epochs=2)
+    player.submit()
+    player.claim()
+    stream = await server.stream("", None)
+    await stream.until(lambda seen: [event for event in seen if event.id], "it had begun")
+    follower = (await manager.session()).follower
+    # No `await`: the loop of the server stands still.
+    player.start()
+    assert follower.wait(lambda: bool(follower.state(player.run_id).starts), 10)  # type: ignore[union-attr]
+    player.epoch(0)
+    player.epoch(1)
+    assert follower.wait(lambda: len(follower.history(player.run_id).epochs) == 2, 10)
+    seen = await stream.until(lambda seen: len([event for event in seen if event.kind == "metrics"]) == 2, "both rows were there")
+    first = next(event for event in seen if event.kind == "metrics")
+    again = await server.stream("", first.id)
+    await again.until(lambda seen: [event for event in seen if event.kind == "health"], "all was told that it had missed")
+    assert [row["epoch"] for data in again.of("metrics") for row in data["rows"]] == [1]
+    for each in (stream, again):
+        await each.close()
+
+
 async def missed(server: Server, log: Log, manager: Manager, **limits: Any) -> Stream:
     """A stream that has been away for 20 rows of which the server remembers 5, resumed as far as its first rows."""
     manager.limits = Limits(ring_records=5, **limits)
