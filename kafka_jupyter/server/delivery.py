@@ -37,7 +37,10 @@ class Rows:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Release:
-    """A Started, and the records of its attempt that were read before it. `gap`: some of them are no longer in memory."""
+    """A Started, and the records of its attempt that were read before it, mostly none. `gap`: some of them are no longer in memory.
+
+    There is one for every Started that counts: a cursor is behind it before it is behind a row that was read after it.
+    """
 
     partition: int
     offset: int
