@@ -92,6 +92,7 @@ export class RunCard {
     return this._views.get(runId)?.model;
   }
 
+  /** Something that it shows has changed. */
   refresh(): void {
     this._pace.news();
   }

@@ -2,7 +2,7 @@
 const FRAMES = 4; // a second at most
 const FRAME = 1000 / FRAMES; // ms between two drawings of news
 const CALM = 2 * FRAME; // ms between any drawing and one of nothing but batches
-export const TICK = 1000; // ms; ages and times left move without news
+export const TICK = 1000; // ms between two calls of `tick`: ages and times left move without news
 
 export class Pace {
   constructor(private readonly _draw: () => void) {}
@@ -25,6 +25,7 @@ export class Pace {
     this._soon(this._last + TICK);
   }
 
+  /** A person has done something: at once, whatever has been drawn lately. */
   now(): void {
     this.stop();
     this._drawn = [...this._drawn.slice(1 - FRAMES), Date.now()];

@@ -52,6 +52,26 @@ test('history asked for and events that arrive make one whole, each row once', {
   await close();
 });
 
+test('batches and heartbeats are calm; epochs, states and attempts are not', () => {
+  const model = new RunModel('a-1234', new StreamHub());
+  const calm: (boolean | undefined)[] = [];
+  model.follow(each => calm.push(each));
+  const since = (what: () => void) => {
+    calm.length = 0;
+    what();
+    return calm.map(Boolean);
+  };
+  const event = (kind: string, data: unknown) => since(() => model.onEvent(kind, data));
+  model.known = true;
+  assert.deepEqual(event('run', run(1, 'QUEUED')), [false]);
+  assert.deepEqual(event('run', run(2)), [false]);
+  assert.deepEqual(event('run', run(3)), [true]);
+  assert.deepEqual(event('run', { ...run(4), attempt: 2 }), [false]);
+  const rows = { run_id: 'a-1234', attempt: 2, rows: [row(1, 0)] };
+  assert.deepEqual([event('progress', rows), event('log', rows), event('metrics', rows)], [[true], [true], [false]]);
+  model.dispose();
+});
+
 test('an older state never replaces a newer one', () => {
   const model = new RunModel('a-1234', new StreamHub());
   model.put(run(9, 'SUCCEEDED'));

@@ -124,7 +124,7 @@ def test_what_is_told_between_the_first_picture_and_the_first_effect_is_shown(wi
     page = context.new_page()
     page.add_init_script(LATE_EFFECTS)
     held: list[Route] = []
-    page.route("**/kafka-jupyter/events*", lambda route: held.append(route))  # a built-in is none for Playwright
+    page.route("**/kafka-jupyter/events*", lambda route: held.append(route))  # Playwright takes no built-in function
     panel = Panel.open(without_extension, context, page=page)
     expect(text_of(panel)).to_contain_text("Loading")
     wait_until(lambda: page.evaluate("1") and held, "nothing was asked")

@@ -15,6 +15,7 @@ import pytest
 
 from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.log import Log
+from kafka_jupyter.client import TrainingRun
 from kafka_jupyter.errors import NotYourRun, RunFailed, RunNotFound
 from kafka_jupyter.protocol import codec, control, topics
 from kafka_jupyter.protocol.letters import DeadLetter
@@ -27,6 +28,7 @@ from kafka_jupyter.store import open_store
 from tests.support.cli import cli, documented, environment
 from tests.support.local import environment as child_environment
 from tests.support.playing import Player, task
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 
@@ -134,6 +136,18 @@ def test_what_a_command_prints_as_json_has_the_keys_of_the_document(log: Log, se
     assert set(printed("doctor")[0]) == documented("doctor")
     assert set(printed("version")) == documented("version")
     assert set(printed("down")) == documented("down")
+
+
+def test_the_state_that_is_printed_is_the_one_in_which_it_was_asked(log: Log, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    queued, pause = Player.new(log), TrainingRun.pause
+    queued.submit()
+
+    def read_back(run: TrainingRun, *, force: bool = False) -> None:
+        pause(run, force=force)
+        wait_until(lambda: run.state == "PAUSED", "its own request was never read")
+
+    monkeypatch.setattr(TrainingRun, "pause", read_back)
+    assert json.loads(cli("pause", queued.run_id, "--json", settings=settings).out)["state"] == "QUEUED"
 
 
 def test_a_run_is_shown_with_every_epoch(log: Log, settings: Settings) -> None:
