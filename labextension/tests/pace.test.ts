@@ -54,3 +54,8 @@ test('time goes by in the picture without news, and is not drawn where something
 test('what is stopped is drawn no more', t => {
   assert.deepEqual(played(t, 2_000, { 0: pace => pace.now(), 10: pace => (news(pace), pace.stop()) }), [0]);
 });
+
+test('who does much in a second has used up what news may be drawn in it', t => {
+  const clicks = every(20, 0, 80, pace => pace.now());
+  assert.deepEqual(played(t, 2_000, { ...clicks, 100: news }), [0, 20, 40, 60, 1000]);
+});
