@@ -12,6 +12,7 @@ const NAME = 'kafka_jupyter.stream/1'; // pages of another version of these mess
 const BEAT = 10_000; // ms between two signs of life of the page that leads
 const SILENCE = 30_000; // ms without any, after which its lock is taken: it hangs
 const ANSWER = 3_000; // ms in which it answers one that has just come
+const LOOK = 500; // ms between two looks at how long it has said nothing
 const SETTLE = 50; // ms in which the others tell a new leader what they want
 
 type Message = { from: string } & (
@@ -71,7 +72,7 @@ export class SharedConnection implements ISource {
     this._turn?.abort();
     this._channel?.close();
     this._channel = null;
-    clearTimeout(this._patience);
+    clearInterval(this._patience);
     this._sink.onStanding(NOTHING, false);
   }
 
@@ -113,7 +114,7 @@ export class SharedConnection implements ISource {
     const settle = this._leader ? SETTLE : 0;
     this.leads = true;
     this._attached = false;
-    clearTimeout(this._patience);
+    clearInterval(this._patience);
     this._term = new AbortController();
     this._beat = setInterval(() => this._tell({ kind: 'beat' }), BEAT);
     this._tell({ kind: 'lead' });
@@ -226,14 +227,17 @@ export class SharedConnection implements ISource {
     return own && together([own, ...this._wishes.values()]);
   }
 
-  /** The page that leads must speak in that time. */
+  /** The page that leads must speak in that time; what this page stands still itself (while its notebook is drawn) is not held against it. */
   private _await(ms: number): void {
-    clearTimeout(this._patience);
-    this._patience = setTimeout(() => {
-      if (this._stay && !this.leads) {
+    clearInterval(this._patience);
+    let looks = ms / LOOK;
+    this._patience = setInterval(() => {
+      looks--;
+      if (looks <= 0 && this._stay && !this.leads) {
+        clearInterval(this._patience);
         this._queue(this._stay.signal, true);
       }
-    }, ms);
+    }, LOOK);
   }
 
   private readonly _own: Connection;
@@ -248,7 +252,7 @@ export class SharedConnection implements ISource {
   private _wishes = new Map<string, IWanted>(); // of the other pages, while this one leads
   private _health = ''; // as it was told last
   private _beat: ReturnType<typeof setInterval> | undefined;
-  private _patience: ReturnType<typeof setTimeout> | undefined;
+  private _patience: ReturnType<typeof setInterval> | undefined;
 }
 
 /** A lock is held until this resolves. */

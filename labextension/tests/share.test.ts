@@ -78,7 +78,7 @@ class Page implements ISink {
     const inner = this.source as unknown as { _channel: BroadcastChannel; _beat: undefined; _patience: undefined };
     inner._channel.close();
     clearInterval(inner._beat);
-    clearTimeout(inner._patience);
+    clearInterval(inner._patience);
     inner._channel = { postMessage: () => undefined, close: () => undefined } as unknown as BroadcastChannel;
     this._browser.gone(this.locks);
   }
@@ -268,6 +268,19 @@ test('of many pages that come and go one leads at a time, and none misses anythi
       seen.map((_, i) => i + 2)
     );
   }
+  await close();
+});
+
+test('a page that stands still itself takes the lock from nobody: the answer has come meanwhile', TIME, async () => {
+  const { page, requests, close } = await scene();
+  const first = page(null);
+  await first.until(() => first.isOpen() && first.events.length === 1);
+  const second = page(null);
+  // both stand still for longer than the second waits for an answer, as beside a notebook that is drawn; timers go before messages then
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 3_200);
+  await second.until(() => second.isOpen());
+  assert.deepEqual([first.source.leads, second.source.leads], [true, false]);
+  assert.equal(requests.length, 1);
   await close();
 });
 

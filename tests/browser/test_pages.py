@@ -75,6 +75,10 @@ def is_guest(panel: Panel) -> bool:
     return bool(panel.page.evaluate(f"{HUB}.isGuest"))
 
 
+def connects(panel: Panel) -> int:
+    return int(panel.page.evaluate(f"{HUB}.stats.connects"))
+
+
 def status_times(lab: Lab, panel: Panel, count: int) -> list[float]:
     return sorted(panel.page.evaluate(TIMED, [f"{lab.url}api/status", count]))
 
@@ -113,7 +117,8 @@ def test_more_windows_than_a_browser_has_connections_share_one(log: Log, lab: La
     run = Member("shared", ends=None, epochs=10_000, done=3)
     play(log, [run])
     panels = [looking_at(lab, context, run) for _ in range(CONNECTIONS + 1)]
-    assert [is_guest(panel) for panel in panels] == [False] + [True] * CONNECTIONS
+    # whichever: on a busy machine the first may have been silent for so long that the next one counted it as hung
+    wait_until(lambda: sorted(is_guest(panel) for panel in panels) == [False] + [True] * CONNECTIONS, "not one page leads")
     wait_streams(lab, 1)
     tell_epochs(log, run, 3)
     for panel in panels:
@@ -143,8 +148,8 @@ def test_when_the_page_with_the_connection_is_closed_dies_or_hangs_the_others_go
     wait_streams(lab, 1)
 
     watches = looking_at(lab, context, run)
-    asked = len(lab.log.read_text())
-    hangs = stays
+    asked, before = len(lab.log.read_text()), {panel: connects(panel) for panel in (stays, watches)}
+    hangs, watches = sorted([stays, watches], key=is_guest)
     debugger = context.new_cdp_session(hangs.page)
     debugger.send("Debugger.enable")
     debugger.send("Debugger.pause")  # with its next script it stands still
@@ -152,13 +157,13 @@ def test_when_the_page_with_the_connection_is_closed_dies_or_hangs_the_others_go
     tell_epochs(log, run, 5)
     shows(comes, 6)
     shows(watches, 6)
-    assert not is_guest(comes)
+    leads, _ = sorted([comes, watches], key=is_guest)
+    assert not is_guest(leads)
     debugger.send("Debugger.disable")
     tell_epochs(log, run, 6)
     for panel in (comes, watches, hangs):
         shows(panel, 7)
     assert is_guest(hangs)
     wait_streams(lab, 1)
-    stats = comes.page.evaluate(f"{HUB}.stats")
-    assert stats["connects"] == 1, (stats, lab.log.read_text()[asked:])
+    assert connects(leads) == before.get(leads, 0) + 1, lab.log.read_text()[asked:]
     assert [panel.errors for panel in (comes, watches, hangs)] == [[], [], []]
