@@ -29,6 +29,9 @@ REQUEST = struct.Struct(">cQd")  # kind, id of the child, grace in seconds
 TRAIN, EQUIPMENT, TERMINATE = b"t", b"e", b"k"
 _DESCRIPTORS = 3  # frames, stdout, stderr
 
+# Keras imports these where they are installed, for its scikit-learn wrappers and for `fit(DataFrame)`, which no child is given: a third of
+# the time that a worker needs to be ready. A training that wants them imports them itself.
+_NOT_FOR_CHILDREN = ("sklearn", "pandas")
 # What Keras and TensorFlow import at the first `fit` only; here it is paid once.
 _LATE_IMPORTS = tuple(f"tensorflow.python.data.ops.{name}_op" for name in ("concatenate", "flat_map", "from_tensors", "range", "zip"))
 
@@ -51,6 +54,8 @@ def main(control_fd: int, entries: dict[str, str]) -> None:
 def _preload(entries: dict[bytes, str]) -> tuple[dict[bytes, Callable[[socket.socket], None]], str]:
     functions = {}
     gc.disable()  # nothing that an import makes is garbage: looking for some is a fifth of its time
+    hidden = [name for name in _NOT_FOR_CHILDREN if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: an import raises ModuleNotFoundError
     try:
         for kind, target in entries.items():
             module, _, name = target.partition(":")
@@ -62,6 +67,8 @@ def _preload(entries: dict[bytes, str]) -> tuple[dict[bytes, Callable[[socket.so
         return {}, f"{type(error).__name__}: {error}"[:2000]
     finally:
         gc.enable()
+        for name in hidden:
+            del sys.modules[name]
     gc.collect()
     gc.freeze()  # collections in children then leave the shared pages alone
     return functions, ""

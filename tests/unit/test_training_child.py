@@ -305,6 +305,17 @@ def test_equipment_tells_versions_and_devices(children):
     assert found.versions["tensorflow"]
 
 
+def test_what_keras_imports_for_others_is_not_there_before_a_training_imports_it():
+    children = Children(train="children_entries:wait_for_orders")
+    try:
+        watched = Watched(children)
+        watched.child.send(frames.Apply(request_id="1", settings={"do": "modules"}))
+        assert watched.told("loaded") == {"keras": True, "sklearn": False, "pandas": False}
+        assert (watched.told("f1"), watched.told("rows")) == (1.0, 2)
+    finally:
+        children.close()
+
+
 def test_a_backend_that_cannot_be_imported_makes_the_worker_unfit():
     children = Children(environ={**os.environ, "KERAS_BACKEND": "abacus"})
     try:
