@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import statistics
 from collections.abc import Iterator
 
 import pytest
@@ -23,7 +24,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 CONNECTIONS = 6  # of HTTP/1.1 that a browser allows for one origin, over all its pages
 CARDS = [Member(f"card-{i}", ends=None, epochs=10_000, done=3) for i in range(8)]
-STATUS_S = 5.0  # within which the server's own status is here on a busy machine; without a connection it would wait until a stream ends
+STATUS_S = 0.5  # within which the server's own status is here as a rule, from any page
+WAIT_S = 5.0  # and on a busy machine in any case; without a connection it would wait until a stream ends
 
 # Seconds that each of some requests took, in the page, one after the other.
 TIMED = """async ([url, count]) => {
@@ -109,7 +111,8 @@ def test_eight_cards_the_sidebar_and_a_run_in_a_tab_have_one_stream_and_the_kern
     expect(book.output(0)).to_contain_text("42")
     wait_streams(lab, 1)
     print(f"8 cards, sidebar, a run in a tab: /api/status at most {max(taken):.3f} s of {len(taken)}")
-    assert max(taken) <= STATUS_S, sorted(taken)
+    assert statistics.median(taken) <= STATUS_S, sorted(taken)
+    assert max(taken) <= WAIT_S, sorted(taken)
     assert panel.errors == []
 
 
@@ -125,7 +128,8 @@ def test_more_windows_than_a_browser_has_connections_share_one(log: Log, lab: La
         shows(panel, 4)
     taken = [seconds for panel in panels for seconds in status_times(lab, panel, 5)]
     print(f"{len(panels)} windows: /api/status at most {max(taken):.3f} s of {len(taken)}")
-    assert max(taken) <= STATUS_S, sorted(taken)
+    assert statistics.median(taken) <= STATUS_S, sorted(taken)
+    assert max(taken) <= WAIT_S, sorted(taken)
     assert [panel.errors for panel in panels] == [[]] * len(panels)
 
 
