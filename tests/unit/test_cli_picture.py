@@ -123,6 +123,6 @@ def test_it_fits_and_nothing_that_others_wrote_steers_the_terminal(width: int, h
 
 def test_a_line_of_ten_megabytes_costs_no_more_than_what_is_seen_of_it() -> None:
     long = [*rows(), *((1, LogLine(200 + i, 4, 0, "\x1b[31mx" * 2_000_000)) for i in range(8))]
-    started = time.process_time()
+    started = time.monotonic()
     assert drawn(card(name="n" * 10_000_000, waiting="w" * 10_000_000), long).splitlines()[-1].startswith("│ xxxx")
-    assert time.process_time() - started < 1.0
+    assert time.monotonic() - started < 1.0

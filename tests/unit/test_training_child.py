@@ -271,13 +271,13 @@ def test_what_a_training_prints_becomes_lines_and_nothing_else_does(children, ar
     assert [text for text, _ in watched.lines if text and "reducing learning rate" not in text] == []
 
 
-def test_cancel_ends_a_training_long_before_the_grace(children, arrays, tmp_path):
+def test_cancel_ends_a_training_within_a_second(children, arrays, tmp_path):
     watched = sent(children, endless(tmp_path, arrays))
     watched.frame(frames.Epoch, within=60)
     begun = time.monotonic()
     watched.child.terminate(60)
     ended = watched.exit()
-    assert time.monotonic() - begun < 10, "it was killed, and did not end by itself"
+    assert time.monotonic() - begun < 1.0
     assert (ended.signal, ended.terminated) == (signal.SIGTERM, True)
 
 
