@@ -25,20 +25,27 @@ from tests.support.scene import Scene, gone
 from tests.support.training import digits, mlp, submit, task_of
 from tests.support.waiting import wait_until
 
-STORED = 200  # epochs: it must still train when Kafka goes away
+STORED = 60  # epochs: it must still train when Kafka goes away, and have ended soon after
 ENDLESS = 100_000  # epochs: a test stops such a run when it has seen enough
 TTL_S = 5.0  # who trains has so long, once Kafka is back, to be heard of before it is taken for lost
 SOON_S = 60.0  # two cores that many tests share
 
 
 @pytest.fixture(scope="module")
-def kafka_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BreakableKafka]:
+def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BreakableKafka]:
     with breakable_kafka(Settings(data_dir=tmp_path_factory.mktemp("breakable"))) as kafka:
         yield kafka
 
 
+@pytest.fixture
+def kafka_of_our_own(breakable: BreakableKafka) -> Iterator[BreakableKafka]:
+    """It is there again for the next test, whatever this one has come to."""
+    yield breakable
+    breakable.bring_back()
+
+
 @pytest.fixture(scope="module")
-def own(kafka_of_our_own: BreakableKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+def own(breakable: BreakableKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """Two workers: the one that does not train is there to take a run away from the one that seems lost."""
     folder = tmp_path_factory.mktemp("outage")
     settings = Settings(
@@ -46,7 +53,7 @@ def own(kafka_of_our_own: BreakableKafka, tmp_path_factory: pytest.TempPathFacto
         data_dir=folder / "data",
         cache_dir=folder / "cache",
         auto_start=False,
-        bootstrap_servers=kafka_of_our_own.servers,
+        bootstrap_servers=breakable.servers,
         lease_ttl_s=TTL_S,
         delivery_timeout_s=2.0,
     )

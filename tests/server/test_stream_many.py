@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from kafka_jupyter.brokers import relay
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.protocol import control
 from kafka_jupyter.server import replay
@@ -27,6 +28,12 @@ from tests.support.playing import Player
 
 HELD = 256 << 10  # bytes that a client which takes nothing may hold of ours
 LINES = 20  # of a record of `flood`, 4000 characters each
+
+
+@pytest.fixture(autouse=True)
+def one_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the start: at the handover to its second reader the server has what the first one brought once more, for a moment."""
+    monkeypatch.setattr(relay, "HANDOVER_S", 0.0)
 
 
 async def stalled(server: Server, hub: Hub, count: int, last_id: str = "") -> list[Stalled]:
