@@ -22,6 +22,7 @@ from kafka_jupyter.protocol.task import FitArguments, Task
 from kafka_jupyter.store import arrays
 from kafka_jupyter.training import resume
 from kafka_jupyter.training.adapter import Passes, ResumedArrays, ResumedElements, ShuffledArrays
+from kafka_jupyter.training.building import build_before
 from kafka_jupyter.training.checkpoint import Checkpointer
 
 
@@ -71,10 +72,12 @@ class Fit:
             called = [*(c for c in built if c is not history), history, reporter, checkpointer]
             arguments, passes = self._arguments(model.steps_per_execution)
             checkpointer.watch(remembering, passes)
+            built_before = build_before(model, arguments["x"])
             if self.point is not None:
                 if publish:  # Keras takes the averages of an optimizer as the weights after at least one epoch
                     arguments["epochs"] = arguments["initial_epoch"] = max(self.point.epoch, 1)
-                self._prepare(model, arguments)
+                if self.point.step and not built_before:
+                    self._prepare(model, arguments)
                 resume.bring_back(self._files, self._folder, built, early=True)
                 params = {"verbose": 0, "epochs": self.task.fit.epochs, "steps": self.task.fit.steps_per_epoch or passes.batches}
                 called = resume.ResumedCallbacks(
@@ -90,11 +93,10 @@ class Fit:
     def _prepare(self, model: keras.Model, arguments: Mapping[str, Any]) -> None:
         """Within an epoch its metrics go on as well, and those exist only once the model has seen a batch."""
         assert self.point is not None
-        if self.point.step:
-            batch = next(iter(arguments["x"].get_tf_dataset()))
-            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-            model.test_on_batch(x, y, sample_weight)
-            state.load_state(model, self.point.file)
+        batch = next(iter(arguments["x"].get_tf_dataset()))
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        model.test_on_batch(x, y, sample_weight)
+        state.load_state(model, self.point.file)
 
     def first_loss(self) -> float:
         """The loss of the first rows with the state from before the training, which does not notice: no second model is built.
