@@ -170,7 +170,7 @@ def _start_on(settings: Settings, ports: list[Ports], classpath: str, progress: 
         nodes += (local_nodes.start(folder, java, i, p) for i, p in enumerate(ports, 1))
         found = Endpoint(cluster, tuple(nodes), int(time.time() * 1000), str(folder))
         _write(folder / "endpoint.json", found)  # before it is ready: a starter that is killed now leaves no unknown process
-        local_nodes.wait_ready(settings, nodes)
+        local_nodes.wait_ready(settings, folder, nodes)
     except BaseException:
         daemons.stop(node.daemon for node in nodes)
         (folder / "endpoint.json").unlink(missing_ok=True)
@@ -189,7 +189,7 @@ def _start_again(settings: Settings, found: Endpoint, classpath: str, progress: 
     nodes = tuple(local_nodes.start(folder, java, node.id, node.ports) if node.id in dead else node for node in found.nodes)
     found = msgspec.structs.replace(found, nodes=nodes)
     _write(folder / "endpoint.json", found)
-    local_nodes.wait_ready(settings, nodes)
+    local_nodes.wait_ready(settings, folder, nodes)
     return _ready(found)
 
 

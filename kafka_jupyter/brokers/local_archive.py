@@ -54,7 +54,7 @@ def _record(settings: Settings, classpath: str, scratch: pathlib.Path, file: pat
     local_nodes.format_new(scratch, local_java.command(settings, classpath), 1)
     node = local_nodes.start(scratch, local_java.command(settings, classpath, record_to=file), 1, ports[0])
     try:
-        local_nodes.wait_ready(settings, [node])
+        local_nodes.wait_ready(settings, scratch, [node])
     finally:
         daemons.stop([node.daemon], wait_s=_WRITE_S)
 

@@ -112,9 +112,13 @@ def _is_free(port: int) -> bool:
 
 
 def free_port(taken: Collection[int] = ()) -> int:
-    """None that the system gives: any connection to anywhere may have that one in the next moment."""
+    """None that the system gives: any connection to anywhere may have that one in the next moment.
+
+    By chance of the system's own: a notebook seeds Python's, and all who run it would get the same ports.
+    """
+    chance = random.SystemRandom()
     while True:
-        port = random.choice(_PORTS)
+        port = chance.choice(_PORTS)
         if port not in taken and _is_free(port):
             return port
 
@@ -180,11 +184,13 @@ def start(folder: pathlib.Path, java: list[str], node: int, ports: Ports) -> Nod
     return Node(node, ports, daemons.spawn(f"node-{node}", command, log, folder, local_java.environment()))
 
 
-def wait_ready(settings: Settings, nodes: Sequence[Node]) -> None:
-    """Until the metadata list every node. Raises LocalKafkaBroken with the end of the log of the node that did not come up."""
+def wait_ready(settings: Settings, folder: pathlib.Path, nodes: Sequence[Node]) -> None:
+    """Until the metadata list every node of the cluster whose data lie in `folder`: somebody else's Kafka may have taken a port before
+    ours could. Raises LocalKafkaBroken with the end of the log of the node that did not come up."""
     from kafka_jupyter.brokers.admin import Admin  # here: looking whether a local Kafka runs needs no Kafka client
     from kafka_jupyter.brokers.kafka import Cluster
 
+    ours = (cluster_id(folder), len(nodes))
     deadline = time.monotonic() + READY_S
     address = servers([node.ports for node in nodes])
     admin: Admin | None = None
@@ -198,7 +204,8 @@ def wait_ready(settings: Settings, nodes: Sequence[Node]) -> None:
         if all(_accepts(node.ports.broker) for node in nodes):  # before that the client would only wait between its attempts
             admin = admin or Admin(Cluster(settings.replace(bootstrap_servers=address, kafka={})))
             with contextlib.suppress(BrokerError):
-                if admin.info(timeout_s=1.0).brokers == len(nodes):
+                found = admin.info(timeout_s=1.0)
+                if (found.cluster_id, found.brokers) == ours:
                     return
         time.sleep(0.03)
 

@@ -61,7 +61,7 @@ class Brokers:
         return local_nodes.start(self._folder, self._java, broker + 1, self._ports[broker])
 
     def _wait_ready(self) -> None:
-        local_nodes.wait_ready(self._settings, self._nodes)
+        local_nodes.wait_ready(self._settings, self._folder, self._nodes)
 
     def kill(self, broker: int) -> None:
         """As a power cut takes it."""

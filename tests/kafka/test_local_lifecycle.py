@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -15,9 +16,10 @@ import msgspec
 import psutil
 import pytest
 
-from kafka_jupyter.brokers import daemons, local
+from kafka_jupyter.brokers import daemons, local, local_nodes
 from kafka_jupyter.brokers.admin import Admin
 from kafka_jupyter.brokers.kafka import Cluster
+from kafka_jupyter.brokers.local_nodes import Ports
 from kafka_jupyter.errors import BrokerUnreachable, LocalKafkaBroken, LocalKafkaError
 from kafka_jupyter.settings import Settings
 from tests.support import local as support
@@ -165,6 +167,28 @@ def test_ports_that_somebody_else_has_taken_are_chosen_anew(own: Settings) -> No
         assert second.servers != first.servers
         assert second.nodes[0].ports.controller == first.nodes[0].ports.controller
         assert support.read(own, offset) == b"moved"
+
+
+def test_another_kafka_that_was_quicker_at_the_port_is_not_taken_for_ours(
+    own: Settings, kafka: local.Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter([True])  # that the port is free, once: then the other one had it
+    other, is_free = kafka.nodes[0].ports.broker, local_nodes._is_free
+    monkeypatch.setattr(local_nodes, "_is_free", lambda port: next(looks, False) if port == other else is_free(port))
+    local.folder_of(own).mkdir(parents=True)
+    (local.folder_of(own) / "ports.json").write_bytes(msgspec.json.encode([Ports(other, 0)]))
+    found = local.up(own)
+    assert found.servers != kafka.servers
+    assert Admin(Cluster(own.replace(bootstrap_servers=found.servers))).info().cluster_id == found.cluster_id != kafka.cluster_id
+    assert found.nodes[0].daemon.alive
+
+
+def test_notebooks_that_seed_chance_alike_do_not_choose_the_same_ports() -> None:
+    chosen = set()
+    for _ in range(5):
+        random.seed(812)
+        chosen.add(tuple(local_nodes.choose_ports(3, [])))
+    assert len(chosen) == 5
 
 
 def test_a_broker_that_does_not_come_up_says_why_and_leaves_no_process(own: Settings) -> None:

@@ -22,7 +22,7 @@ def kafka_with_door(folder: pathlib.Path, protocol: str, port: int, advertised: 
     local_nodes.format_new(folder, java, 1)
     node = local_nodes.start(folder, java, 1, own)
     try:
-        local_nodes.wait_ready(settings, [node])  # at the broker's own listener, which asks for nothing
+        local_nodes.wait_ready(settings, folder, [node])  # at the broker's own listener, which asks for nothing
         yield
     finally:
         daemons.stop([node.daemon])
