@@ -21,8 +21,8 @@ from kafka_jupyter.brokers.topics import Topics, open_topics
 from kafka_jupyter.settings import Settings
 from tests.support.scheduling import ByFile
 
-# Playwright keeps an event loop running in its process until the session ends: what needs a loop of its own comes before the browser.
-# After it come the many short files with which the processes end at the same time.
+# Playwright keeps an event loop running in its process for as long as the browser's tests last: what needs a loop of its own comes before.
+# After them come the many short files with which the processes end at the same time.
 ORDER = ("faults", "unit", "server", "notebook", "acceptance", "browser", "capture", "kafka")
 
 

@@ -18,7 +18,7 @@ from tests.support.workers import workers
 expect.set_options(timeout=30_000)  # by itself it waits 5 s, which kernel, server and browser may take on a busy machine
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     with running_chromium() as browser:
         yield browser
@@ -32,7 +32,7 @@ def context(chromium: Browser) -> Iterator[BrowserContext]:
     context.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def scene(kafka: local.Endpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """Topics and a worker for all browser tests; notebooks, servers and worker share nothing but Kafka."""
     folder = tmp_path_factory.mktemp("scene")
@@ -48,7 +48,7 @@ def scene(kafka: local.Endpoint, tmp_path_factory: pytest.TempPathFactory) -> It
             scene.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def whole_stage(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     with running_stage(scene, tmp_path_factory.mktemp("lab")) as stage:
         yield stage
@@ -68,14 +68,14 @@ def stage_without_plugin(scene: Scene, tmp_path_factory: pytest.TempPathFactory)
         stage.clear()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def without_extension(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """JupyterLab with the plugin, on a server whose extension is not enabled."""
     with running_lab(tmp_path_factory.mktemp("without-extension"), WITHOUT_SERVER_EXTENSION) as lab:
         yield lab
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def bare_stage(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """JupyterLab with neither, as VS Code and Colab are: only the kernel knows Kafka."""
     with running_stage(scene, tmp_path_factory.mktemp("bare"), WITHOUT_SERVER_EXTENSION, disabled=[PLUGIN]) as stage:

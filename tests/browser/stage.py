@@ -61,7 +61,10 @@ class Stage:
         return next(named, None)
 
     def clear(self) -> None:
-        """Cancels what a failed test has left, so that the next one finds free slots and an idle kernel."""
+        """Ends kernels that nobody shares and what a failed test has left, so that the next one finds free slots and an idle kernel."""
+        for session in self.lab.api("api/sessions"):
+            if session["kernel"]["id"] != self.kernel:
+                self.lab.api(f"api/sessions/{session['id']}", "DELETE")
         for state in self.scene.follower.states():
             if not state.terminal:
                 self.scene.log.write_control(control.CancelRequested(run_id=state.run_id, request_id=ids.new_request_id(), by="ada@test"))

@@ -50,7 +50,7 @@ class Twin:
     """Children as a worker has them, one a training; the next one warms up while the last one trains."""
 
     def __init__(self) -> None:
-        self._children = Children(train="twin:main", name="twin")
+        self._children = Children(train="tests.capture.twin:main", name="twin")
         self._children.keep_spare()
 
     def train(self, captured: CapturedFit, folder: pathlib.Path, loss: float | None = None) -> Training:
@@ -67,7 +67,7 @@ class Twin:
         self._children.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def twin() -> Iterator[Twin]:
     made = Twin()
     yield made

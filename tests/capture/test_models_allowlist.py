@@ -8,7 +8,6 @@ import subprocess
 import sys
 from typing import Any
 
-import cases
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 from kafka_jupyter.errors import CannotTravel
 from kafka_jupyter.models import allowlist, allowlist_build
 from kafka_jupyter.models.capture import capture_fit
+from tests.capture import cases
 
 
 @pytest.fixture(scope="module")

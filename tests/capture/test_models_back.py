@@ -5,7 +5,6 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
-import cases
 import keras
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from kafka_jupyter.errors import DoesNotFit, StoreError
 from kafka_jupyter.models import state
 from kafka_jupyter.models.capture import capture_fit
+from tests.capture import cases
 
 BACK = ["sequential", "unbuilt_sequential", "adapted_normalization", "stateful_recurrent", "mixed_float16_everywhere", "bfloat16_variables"]
 

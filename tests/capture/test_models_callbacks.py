@@ -12,7 +12,6 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import cases
 import keras
 import numpy as np
 import pytest
@@ -21,6 +20,7 @@ from kafka_jupyter.errors import CannotTravel
 from kafka_jupyter.models import callbacks, state
 from kafka_jupyter.models.capture import capture_fit
 from kafka_jupyter.protocol.task import CallbackSpec
+from tests.capture import cases
 
 
 def arguments(*made: Any, **more: Any) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import cases
 import keras
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ import tensorflow as tf
 from kafka_jupyter.errors import StoreError
 from kafka_jupyter.models import data, probe, state
 from kafka_jupyter.models.capture import CapturedFit, capture_fit
+from tests.capture import cases
 
 
 def captured(model: Any = None, **arguments: Any) -> CapturedFit:
@@ -101,9 +101,9 @@ def test_capturing_a_small_model_takes_less_than_ten_milliseconds() -> None:
     model = cases.classified(cases.mlp())
     took = []
     for _ in range(20):
-        start = time.perf_counter()
+        start = time.thread_time()  # of the processor: other tests run beside this one
         captured(model)
-        took.append(time.perf_counter() - start)
+        took.append(time.thread_time() - start)
     assert min(took) < 0.010, f"{sorted(took)} s"
 
 

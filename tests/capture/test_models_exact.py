@@ -6,18 +6,18 @@ import math
 import pathlib
 from typing import Any
 
-import cases
 import keras
 import numpy as np
 import pandas as pd
 import pytest
 import safetensors.numpy
 import tensorflow as tf
-import twin as other
 
 from kafka_jupyter.models import callbacks, probe, state
 from kafka_jupyter.models.capture import capture_fit
 from kafka_jupyter.training.adapter import order_of
+from tests.capture import cases
+from tests.capture import twin as other
 
 Given = dict[str, Any]
 

@@ -6,7 +6,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import cases
 import keras
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from keras import layers
 
 from kafka_jupyter.errors import CannotTravel
 from kafka_jupyter.models.capture import capture_fit
+from tests.capture import cases
 
 REFUSED: list[tuple[str, Callable[[], Any], list[str]]] = []
 

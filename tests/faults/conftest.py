@@ -11,7 +11,8 @@ from tests.faults.brokers import Brokers, three_brokers_with_gates
 SEED = 20  # of the plans in `make test`; the soak takes another one each time
 
 
-@pytest.fixture(scope="package")  # three that idle until a session ends cost an eighth of a core
+# To pytest a folder is a package only by its __init__.py; without one this would last as long as the session, at an eighth of a core.
+@pytest.fixture(scope="package")
 def all_brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
     with three_brokers_with_gates(tmp_path_factory.mktemp("faults")) as brokers:
         yield brokers

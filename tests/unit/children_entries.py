@@ -141,7 +141,7 @@ def supervise(note: str) -> None:
         if len(told) == 3:
             complete.set()
 
-    children = Children(train="children_entries:wait_for_orders", equipment="children_entries:equipment")
+    children = Children(train="tests.unit.children_entries:wait_for_orders", equipment="tests.unit.children_entries:equipment")
     running = [children.start(on_frame, lambda *_: None, lambda _: None) for _ in range(2)]
     running[0].send(frames.Apply(request_id="1", settings={"do": "grandchild"}))
     assert complete.wait(60)

@@ -19,7 +19,7 @@ from tests.support.waiting import wait_until
 from tests.support.watching import Watched
 
 HERE = pathlib.Path(__file__).parent
-ENTRIES = {"train": "children_entries:wait_for_orders", "equipment": "children_entries:equipment"}
+ENTRIES = {"train": "tests.unit.children_entries:wait_for_orders", "equipment": "tests.unit.children_entries:equipment"}
 
 
 @pytest.fixture(scope="module")
@@ -284,7 +284,7 @@ def test_equipment_is_what_the_throw_away_child_found(children):
 
 
 def test_an_equipment_child_that_fails_makes_the_worker_unfit_and_says_why():
-    children = Children(train=ENTRIES["train"], equipment="children_entries:broken_equipment")
+    children = Children(train=ENTRIES["train"], equipment="tests.unit.children_entries:broken_equipment")
     try:
         assert "no such device" in children.equipment(30).unfit
     finally:
@@ -292,7 +292,7 @@ def test_an_equipment_child_that_fails_makes_the_worker_unfit_and_says_why():
 
 
 def test_a_failed_import_makes_the_worker_unfit_and_a_start_says_why():
-    children = Children(train="children_entries:wait_for_orders", equipment="no_such_module:main")
+    children = Children(train="tests.unit.children_entries:wait_for_orders", equipment="no_such_module:main")
     try:
         assert "ModuleNotFoundError: No module named 'no_such_module'" in children.equipment(30).unfit
         ended = Watched(children).exit()

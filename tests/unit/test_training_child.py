@@ -306,7 +306,7 @@ def test_equipment_tells_versions_and_devices(children):
 
 
 def test_what_keras_imports_for_others_is_not_there_before_a_training_imports_it():
-    children = Children(train="children_entries:wait_for_orders")
+    children = Children(train="tests.unit.children_entries:wait_for_orders")
     try:
         watched = Watched(children)
         watched.child.send(frames.Apply(request_id="1", settings={"do": "modules"}))
