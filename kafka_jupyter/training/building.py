@@ -8,7 +8,6 @@ of models that can only be called.
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -26,12 +25,8 @@ def build_before(model: keras.Model, adapter: DataAdapter) -> bool:
     if not all(isinstance(part, tf.TensorSpec) and part.shape.rank is not None for part in tf.nest.flatten(spec)):
         return False
     try:
-        model._symbolic_build(data_batch=keras.tree.map_structure(_as_keras_has_it, spec))
+        model._symbolic_build(data_batch=spec)  # it asks only for shapes and types
     except (ValueError, TypeError, RuntimeError, AttributeError, KeyError, NotImplementedError) as error:
         _log.debug("left to fit: %s", error)
         return False
     return bool(model._compile_metrics is None or model._compile_metrics.built)
-
-
-def _as_keras_has_it(spec: tf.TensorSpec) -> Any:
-    return keras.KerasTensor(tuple(spec.shape), keras.backend.standardize_dtype(spec.dtype))

@@ -91,7 +91,7 @@ class Fit:
         return fit_arguments(self.task.fit, self.task.seed, fields, self.place if self.point else None, at_once)
 
     def _prepare(self, model: keras.Model, arguments: Mapping[str, Any]) -> None:
-        """Within an epoch its metrics go on as well, and those exist only once the model has seen a batch."""
+        """Within an epoch its metrics go on as well; what could not be built before exists only once the model has seen a batch."""
         assert self.point is not None
         batch = next(iter(arguments["x"].get_tf_dataset()))
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
