@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, BrowserContext, expect
 from kafka_jupyter.outputs.bundle import MIME, WIDGET_VIEW
 from kafka_jupyter.runs.state import State
 from tests.browser.stage import PRELUDE, Stage
-from tests.browser.test_live_card import READY_MS, endless, wait_moving
+from tests.browser.test_live_card import READY_MS, endless_cell, wait_moving
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
@@ -23,7 +23,7 @@ def test_another_browser_without_a_kernel_sees_the_run_move_and_saves_its_result
     stage: Stage, chromium: Browser, context: BrowserContext
 ) -> None:
     lab, file = stage.lab, stage.lab.root / "returns.ipynb"
-    book = stage.open(context, "returns", PRELUDE, endless("returns"), "# the last cell", own_kernel=True)
+    book = stage.open(context, "returns", PRELUDE, endless_cell("returns"), "# the last cell", own_kernel=True)
     book.run(0)
     book.run(1)
     wait_moving(book.output(1).locator(".kj-Card"))

@@ -18,8 +18,9 @@ from kafka_jupyter.protocol.task import Requirements
 from kafka_jupyter.runs.state import State
 from tests.browser.lab import ROOT
 from tests.browser.stage import LOAD, PRELUDE, Stage
+from tests.support.pace import paced_in_a_cell
 from tests.support.scene import READY_S, gone
-from tests.support.training import mlp, submit, task_of
+from tests.support.training import endless, mlp, submit, task_of
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
@@ -39,10 +40,12 @@ RECORD_RENDERS = """card => {
 }"""
 
 
-def endless(name: str, then: str = "", optimizer: str = "'adam'") -> str:
+def endless_cell(name: str, then: str = "", optimizer: str = "'adam'", calm: bool = True) -> str:
+    """Its epochs end as fast as they can, or some in a second, which leaves the processor to the others."""
+    callbacks = f"callbacks=[{paced_in_a_cell()}], " if calm else ""
     return (
         f"%%kafka_train {name}\nmodel = make_model({optimizer})\nbefore = model.get_weights()\n"
-        f"history = model.fit(x, y, validation_split=0.2, epochs=100_000, verbose=0)\n{then}"
+        f"history = model.fit(x, y, validation_split=0.2, epochs=100_000, {callbacks}verbose=0)\n{then}"
     )
 
 
@@ -62,7 +65,7 @@ def wait_moving(card: Locator, epochs: int = 3) -> None:
 
 def test_the_card_moves_while_the_cell_waits_and_stop_ends_the_run_with_its_weights(stage: Stage, context: BrowserContext) -> None:
     after = 'print("trained:", any((a != b).any() for a, b in zip(before, model.get_weights())), len(history.epoch))'
-    book = stage.open(context, "stop", PRELUDE, endless("stop", after))
+    book = stage.open(context, "stop", PRELUDE, endless_cell("stop", after, calm=False))
     book.run(0)
     book.run(1)
     card = book.output(1).locator(".kj-Card[data-source=renderer]")
@@ -100,7 +103,9 @@ def test_the_card_moves_while_the_cell_waits_and_stop_ends_the_run_with_its_weig
 
 
 def test_cancel_raises_in_the_waiting_cell_and_the_child_is_gone(stage: Stage, context: BrowserContext) -> None:
-    book = stage.open(context, "cancel", PRELUDE, endless("cancel"), "all((a == b).all() for a, b in zip(before, model.get_weights()))")
+    book = stage.open(
+        context, "cancel", PRELUDE, endless_cell("cancel"), "all((a == b).all() for a, b in zip(before, model.get_weights()))"
+    )
     book.run(0)
     book.run(1)
     card = book.output(1).locator(".kj-Card")
@@ -148,7 +153,7 @@ def test_a_run_is_paused_resumed_cancelled_and_retried_by_its_buttons(stage: Sta
 
 
 def test_a_page_reload_during_a_waiting_cell_brings_the_card_back_live(stage: Stage, context: BrowserContext) -> None:
-    book = stage.open(context, "reload", PRELUDE, endless("reload"))
+    book = stage.open(context, "reload", PRELUDE, endless_cell("reload"))
     book.run(0)
     book.run(1)
     card = book.output(1).locator(".kj-Card[data-source=renderer]")
@@ -167,7 +172,7 @@ def test_a_page_reload_during_a_waiting_cell_brings_the_card_back_live(stage: St
 def test_after_a_kernel_restart_attach_shows_all_epochs_from_the_first(stage: Stage, context: BrowserContext) -> None:
     # A model that never learns has its best epoch first, so the card's star tells that it knows that one.
     never_learns = "keras.optimizers.SGD(0.0)"
-    book = stage.open(context, "restart", PRELUDE, endless("restart", optimizer=never_learns), f"{LOAD}\nrun = %kafka_attach restart")
+    book = stage.open(context, "restart", PRELUDE, endless_cell("restart", optimizer=never_learns), f"{LOAD}\nrun = %kafka_attach restart")
     book.run(0)
     book.run(1)
     wait_moving(book.output(1).locator(".kj-Card"))
@@ -253,7 +258,7 @@ def test_the_quickstart_runs_through_and_its_cards_reach_their_ends(stage: Stage
 
 
 def test_while_kafka_is_away_the_card_says_so_and_then_goes_on(stage: Stage, context: BrowserContext, kafka: local.Endpoint) -> None:
-    run = submit(stage.scene.log, "away", epochs=100_000)
+    run = endless(stage.scene.log, "away")
     stage.lab.write("away.ipynb", "", outputs={0: [{MIME: {"v": 1, "runs": [{"run_id": run.run_id}]}}]})
     book = stage.lab.open(context, "away.ipynb")
     card = book.page.locator(".kj-Card")

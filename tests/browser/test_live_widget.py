@@ -8,8 +8,8 @@ from playwright.sync_api import BrowserContext, expect
 from kafka_jupyter.outputs.bundle import MIME
 from kafka_jupyter.runs.state import State
 from tests.browser.stage import LOAD, PRELUDE, Stage
-from tests.browser.test_live_card import READY_MS, endless, wait_moving
-from tests.support.training import submit
+from tests.browser.test_live_card import READY_MS, endless_cell, wait_moving
+from tests.support.training import endless
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
@@ -18,7 +18,7 @@ def test_without_the_plugin_the_widget_moves_and_stops_its_run_while_the_cell_wa
     stage_without_plugin: Stage, context: BrowserContext
 ) -> None:
     stage = stage_without_plugin
-    run = submit(stage.scene.log, "widget", epochs=100_000)
+    run = endless(stage.scene.log, "widget")
     book = stage.open(context, "widget", LOAD, f"run = %kafka_attach {run.run_id}\nprint('ended', run.wait().state)")
     book.run(0)
     book.run(1)
@@ -41,7 +41,7 @@ def test_without_any_server_an_interrupted_cell_leaves_a_card_that_moves_and_sto
     bare_stage: Stage, context: BrowserContext
 ) -> None:
     stage = bare_stage
-    book = stage.open(context, "alone", PRELUDE, endless("alone"))
+    book = stage.open(context, "alone", PRELUDE, endless_cell("alone"))
     book.run(0)
     book.run(1)
     card = book.output(1).locator(".kj-Card[data-source=widget]")

@@ -15,7 +15,7 @@ from tests.browser.panel import Panel
 from tests.browser.stage import LOAD, Stage, running_stage
 from tests.browser.test_live_card import READY_MS, epoch_of, wait_moving
 from tests.support.scene import Scene
-from tests.support.training import Submission, submit
+from tests.support.training import Submission, endless
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
@@ -30,7 +30,7 @@ def notebook7(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(scope="module")
 def run(notebook7: Stage) -> Submission:
-    run = submit(notebook7.scene.log, "seven", epochs=100_000)
+    run = endless(notebook7.scene.log, "seven")
     notebook7.scene.running(run)
     return run
 

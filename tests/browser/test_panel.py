@@ -12,17 +12,18 @@ from kafka_jupyter.protocol.task import Requirements
 from kafka_jupyter.runs.state import State
 from tests.browser.panel import Panel
 from tests.browser.stage import PRELUDE, Stage
-from tests.browser.test_live_card import READY_MS, endless
+from tests.browser.test_live_card import READY_MS, endless_cell
 from tests.browser.test_pictures import nine_classes
+from tests.support.pace import paced
 from tests.support.scene import gone
-from tests.support.training import Submission, mlp, submit, task_of
+from tests.support.training import Submission, endless, mlp, submit, task_of
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 
 def moving(stage: Stage, name: str) -> Submission:
-    run = submit(stage.scene.log, name, epochs=100_000)
+    run = endless(stage.scene.log, name)
     stage.scene.running(run)
     return run
 
@@ -78,7 +79,7 @@ def test_the_list_is_live_and_its_runs_are_steered_from_it(stage: Stage, context
 
 def test_one_run_is_seen_whole_paused_resumed_slowed_down_and_stopped(stage: Stage, context: BrowserContext) -> None:
     scene = stage.scene
-    run = submit(scene.log, "whole", epochs=100_000, batch_size=32, callbacks=[talkative()])
+    run = submit(scene.log, "whole", epochs=100_000, batch_size=32, callbacks=[talkative(), paced()])
     scene.running(run)
     panel = Panel.open(stage.lab, context)
     panel.row(run.run_id).click()
@@ -118,7 +119,7 @@ def test_one_run_is_seen_whole_paused_resumed_slowed_down_and_stopped(stage: Sta
 
 
 def test_a_run_leads_back_to_its_notebook_and_cell(stage: Stage, context: BrowserContext) -> None:
-    book = stage.open(context, "origin", PRELUDE, *["1 + 1"] * 12, endless("origin"), own_kernel=True)
+    book = stage.open(context, "origin", PRELUDE, *["1 + 1"] * 12, endless_cell("origin"), own_kernel=True)
     book.run(0)
     cell = book.page.locator(".jp-Notebook .jp-CodeCell").nth(13)
     book.run(13)

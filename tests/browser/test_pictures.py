@@ -17,12 +17,14 @@ from tests.browser.lab import ROOT, Notebook
 from tests.browser.panel import OVERFLOWING, Panel, violations
 from tests.browser.stage import Stage
 from tests.browser.test_live_card import READY_MS
+from tests.support.pace import paced
 from tests.support.scene import Scene
 from tests.support.training import Submission, mlp, submit, task_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 LIMIT = 250 << 10  # bytes of a picture in the repository
+EPOCH_S = 1.5  # of the run that goes on while the pictures are taken
 
 MARGIN = 8  # pixels of the notebook around the cards
 
@@ -71,7 +73,7 @@ def runs_of_every_kind(scene: Scene) -> list[Submission]:
     scene.ended(failed)
     waiting = submit(scene.log, "wide-net", task=task_of(mlp(), "wide-net", 256, 20, requirements=Requirements(device="gpu")))
     scene.state(waiting)
-    running = submit(scene.log, "digits", rows=1400, epochs=40, validation_split=0.1, batch_size=2)
+    running = submit(scene.log, "digits", rows=1400, epochs=60, validation_split=0.1, callbacks=[paced(EPOCH_S)])
     scene.running(running, epochs=8)
     return [running, waiting, failed, done]
 
@@ -110,7 +112,7 @@ def test_pictures_of_notebook_sidebar_run_and_comparison(stage: Stage, chromium:
     for run in done:
         scene.ended(run)
     submit(scene.log, "resnet-mini", task=task_of(mlp(), "resnet-mini", 256, 20, requirements=Requirements(device="gpu")))
-    running = submit(scene.log, "fashion-cnn", rows=1400, epochs=60, validation_split=0.1, batch_size=2)
+    running = submit(scene.log, "fashion-cnn", rows=1400, epochs=60, validation_split=0.1, callbacks=[paced(EPOCH_S)])
     scene.running(running, epochs=8)
     stage.lab.write("vision.ipynb", CELL, outputs={0: [{MIME: {"v": 1, "runs": [{"run_id": running.run_id}]}}]})
     with chromium.new_context(viewport={"width": 1240, "height": 700}, device_scale_factor=1.25) as context:

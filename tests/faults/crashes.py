@@ -19,8 +19,10 @@ from tests.faults.brokers import Brokers
 from tests.faults.checker import Verdict
 from tests.faults.crew import Post, alive
 from tests.faults.figures import Budget, Figure, percentile
-from tests.faults.stage import ENDLESS, READY_S, Stage, Tiny
+from tests.faults.stage import READY_S, Stage, Tiny
 from tests.faults.uploads import Shelf, shelf
+from tests.support.pace import paced
+from tests.support.training import ENDLESS
 
 RUNS = 4
 KILLS = 3  # of the same runs
@@ -70,7 +72,8 @@ def _others(found: Shelf, before: set[str]) -> int:
 def crashes(stage: Stage, seed: int, budget: Budget) -> list[Figure]:
     """kill -9, now of one worker, now of the other, at any moment of an epoch."""
     chance, begin_s = random.Random(seed), stage.clock.now_s
-    slow = Tiny("slow", rows=1200, epochs=ENDLESS, batch_size=1)  # an epoch of two seconds: a checkpoint is stored by then
+    # An epoch of two seconds: a checkpoint is stored by then. A fifth of it is steps.
+    slow = Tiny("slow", rows=400, epochs=ENDLESS, batch_size=2, callbacks=[paced(1.6)])
     killed: dict[tuple[str, int], int] = {}  # when
     rounds = 0
     while len(killed) < budget.count and (not rounds or stage.clock.now_s - begin_s < budget.seconds):

@@ -22,13 +22,12 @@ from tests.faults import checker, rawlog
 from tests.faults.brokers import Brokers, Clock
 from tests.faults.checker import Verdict
 from tests.faults.crew import Crew, Post
-from tests.faults.pace import Pace
 from tests.faults.plan import Fault
-from tests.support.training import mlp, task_of
+from tests.support.pace import paced
+from tests.support.training import ENDLESS, mlp, task_of
 from tests.support.waiting import wait_until
 
 TTL_S = 3.0
-ENDLESS = 100_000  # epochs
 READY_S = 150.0  # three workers import TensorFlow side by side, on a machine with much else to do
 END_S = 120.0  # until everything that was submitted has ended, once the faults are over
 
@@ -45,7 +44,7 @@ class Stage:
         **settings: Any,
     ) -> None:
         self.name, self.brokers, self.seed, self.folder = name, brokers, seed, folder
-        self.clock, self.pace = Clock(), Pace()
+        self.clock = Clock()
         self._diary: list[str] = []
         self.settings = Settings(
             owner="ada@test",
@@ -81,7 +80,6 @@ class Stage:
         self.crew.close()
         self.client.close()
         self.log.close()
-        self.pace.close()
 
     # --- telling
 
@@ -97,7 +95,7 @@ class Stage:
 
     def endless(self, name: str) -> Tiny:
         """Runs that go on until somebody ends them, and leave the processor to the others."""
-        return Tiny(name, epochs=ENDLESS, callbacks=[self.pace.callback()])
+        return Tiny(name, epochs=ENDLESS, callbacks=[paced()])
 
     def submit(self, task: Task) -> str:
         """Until the Task is acked: the same run again where the outcome is not known, as a person would run the cell again."""

@@ -22,6 +22,7 @@ from kafka_jupyter.protocol import control, ids
 from kafka_jupyter.protocol.task import Requirements
 from tests.kafka.conftest import Scene
 from tests.support.local import run_python
+from tests.support.pace import paced
 from tests.support.terminal import terminal
 from tests.support.training import digits, mlp, task_of
 from tests.support.waiting import wait_until
@@ -44,7 +45,7 @@ def background(scene: Scene, name: str, epochs: int, **options: Any) -> Iterator
     x, y = digits()
     model = mlp()
     with kafka_jupyter.train(name, settings=scene.settings, background=True, **options):
-        run = model.fit(x[:256], y[:256], epochs=epochs, verbose=0)
+        run = model.fit(x[:256], y[:256], epochs=epochs, callbacks=[paced()] if epochs == LONG else [], verbose=0)
     try:
         yield model, run
     finally:
@@ -346,7 +347,7 @@ def test_an_interrupt_leaves_or_cancels(shared: Scene, client: Client, wish: str
         pytest.raises(raised) as caught,
         kafka_jupyter.train(f"int-{wish}", settings=shared.settings, on_interrupt=wish),
     ):
-        model.fit(x[:256], y[:256], epochs=LONG)
+        model.fit(x[:256], y[:256], epochs=LONG, callbacks=[paced()])
     run = client.attach(f"int-{wish}")
     assert run.state == ends
     if wish == "detach":

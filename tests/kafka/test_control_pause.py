@@ -11,10 +11,8 @@ from kafka_jupyter.client import Client, TrainingRun
 from kafka_jupyter.protocol import control
 from kafka_jupyter.runs.state import RunState, State
 from tests.support.scene import READY_S, Scene, gone
-from tests.support.training import Submission, submit
+from tests.support.training import Submission, endless, submit
 from tests.support.waiting import wait_until
-
-LONG = 100_000  # epochs that nobody waits for
 
 
 @pytest.fixture
@@ -46,7 +44,7 @@ def starts(scene: Scene, run_id: str) -> list[tuple[int, int]]:
 
 
 def test_a_paused_run_leaves_a_checkpoint_and_its_slot(shared: Scene, client: Client) -> None:
-    run = submit(shared.log, "pausing", epochs=LONG)
+    run = endless(shared.log, "pausing")
     asked = pause(shared, client, run)
     state = shared.state(run)
     assert isinstance(state.last_release, control.Released)
@@ -60,7 +58,7 @@ def test_a_paused_run_leaves_a_checkpoint_and_its_slot(shared: Scene, client: Cl
 
 
 def test_a_learning_rate_holds_over_a_pause_and_one_asked_for_meanwhile_begins_with_the_resume(shared: Scene, client: Client) -> None:
-    run = submit(shared.log, "rate", epochs=LONG)
+    run = endless(shared.log, "rate")
     shared.running(run)
     asked = client.attach(run.run_id)
     assert asked.set(learning_rate=0.25, timeout=20) is not None
@@ -73,7 +71,7 @@ def test_a_learning_rate_holds_over_a_pause_and_one_asked_for_meanwhile_begins_w
 
 
 def test_resuming_before_it_has_paused_lets_it_train_on(shared: Scene, client: Client) -> None:
-    run = submit(shared.log, "wavering", epochs=LONG)
+    run = endless(shared.log, "wavering")
     shared.running(run)
     asked = client.attach(run.run_id)
     asked.pause()
@@ -84,7 +82,7 @@ def test_resuming_before_it_has_paused_lets_it_train_on(shared: Scene, client: C
 
 
 def test_a_paused_run_is_cancelled_by_the_request_itself_and_no_process_is_left(shared: Scene, client: Client) -> None:
-    run = submit(shared.log, "cancelled", epochs=LONG)
+    run = endless(shared.log, "cancelled")
     asked = pause(shared, client, run)
     asked.cancel()
     assert shared.ended(run).state is State.CANCELLED
@@ -110,7 +108,7 @@ def test_a_cancelled_run_is_retried_from_its_checkpoint(shared: Scene, client: C
 
 
 def test_a_retry_with_fewer_epochs_ends_there(shared: Scene, client: Client) -> None:
-    run = submit(shared.log, "shorter", epochs=LONG)
+    run = endless(shared.log, "shorter")
     asked = pause(shared, client, run)
     there = place(shared.state(run))
     asked.cancel()

@@ -12,10 +12,9 @@ from kafka_jupyter.protocol import control, ids
 from kafka_jupyter.protocol.task import Requirements
 from kafka_jupyter.runs.state import State
 from tests.support.scene import READY_S, Scene, gone
-from tests.support.training import Submission, mlp, submit, task_of
+from tests.support.training import Submission, endless, mlp, submit, task_of
 from tests.support.waiting import wait_until
 
-LONG = 100_000  # epochs that nobody waits for
 SOON_S = 30.0
 
 
@@ -43,7 +42,7 @@ def nowhere(scene: Scene, name: str) -> Submission:
 
 
 def test_a_learning_rate_is_changed_while_the_run_trains_and_the_answer_says_where(shared: Scene, client: Client) -> None:
-    run = submit(shared.log, "rate", epochs=LONG)
+    run = endless(shared.log, "rate")
     shared.running(run)
     asked = handle(shared, client, run)
     answer = asked.set(learning_rate=0.25, timeout=SOON_S)
@@ -69,7 +68,7 @@ def test_a_queued_run_is_cancelled_and_so_is_a_paused_one(shared: Scene, client:
 
 
 def test_a_paused_run_that_waits_is_taken_by_nobody_until_it_is_resumed(shared: Scene, client: Client) -> None:
-    blocking = submit(shared.log, "blocking", epochs=LONG)
+    blocking = endless(shared.log, "blocking")
     shared.running(blocking)
     run = submit(shared.log, "rests", epochs=1)
     asked = handle(shared, client, run)
@@ -86,7 +85,7 @@ def test_a_paused_run_that_waits_is_taken_by_nobody_until_it_is_resumed(shared: 
 
 def test_a_run_is_cancelled_whenever_that_is_asked_after_its_claim_and_its_process_is_gone(shared: Scene, client: Client) -> None:
     for name, ready in (("claimed", lambda s: s.open is not None), ("running", lambda s: s.state is State.RUNNING)):
-        run = submit(shared.log, name, epochs=LONG)
+        run = endless(shared.log, name)
         wait_until(lambda run=run, ready=ready: ready(shared.state(run)), f"it was never {name}", within=READY_S)
         asked = handle(shared, client, run)
         asked.cancel()
@@ -102,11 +101,11 @@ def test_a_run_is_cancelled_whenever_that_is_asked_after_its_claim_and_its_proce
 def test_a_lost_run_is_cancelled_by_the_request_itself(own: Scene) -> None:
     first = own.workers.start("first")
     own.workers_there(1)
-    run = submit(own.log, "lost", epochs=LONG)
+    run = endless(own.log, "lost")
     own.running(run)
     own.workers.start("second")
     own.workers_there(2)
-    other = submit(own.log, "other", epochs=LONG)
+    other = endless(own.log, "other")
     own.running(other)  # the second worker has no slot left
     first.kill()
     wait_until(lambda: own.state(run).state is State.LOST, "it was never lost", within=READY_S)
@@ -121,7 +120,7 @@ def test_a_lost_run_is_cancelled_by_the_request_itself(own: Scene) -> None:
 def test_a_worker_that_is_cut_off_ends_its_process_when_it_sees_that_the_run_was_cancelled(own: Scene) -> None:
     first = own.workers.start("first")
     own.workers_there(1)
-    run = submit(own.log, "cut-off", epochs=LONG)
+    run = endless(own.log, "cut-off")
     own.running(run)
     pid = own.child_pid(run)
     own.workers.start("second")

@@ -22,11 +22,10 @@ from kafka_jupyter.settings import Settings
 from tests.kafka.conftest import scene
 from tests.support.breakable import BreakableKafka, breakable_kafka
 from tests.support.scene import Scene, gone
-from tests.support.training import digits, mlp, submit, task_of
+from tests.support.training import digits, endless, endless_task, mlp, submit
 from tests.support.waiting import wait_until
 
 STORED = 60  # epochs: it must still train when Kafka goes away, and have ended soon after
-ENDLESS = 100_000  # epochs: a test stops such a run when it has seen enough
 TTL_S = 5.0  # who trains has so long, once Kafka is back, to be heard of before it is taken for lost
 SOON_S = 60.0  # two cores that many tests share
 
@@ -81,7 +80,7 @@ def epochs_after(run: TrainingRun, ms: float) -> list[EpochEnded]:
 def test_a_training_goes_on_without_kafka_and_everything_is_caught_up(
     kafka_of_our_own: BreakableKafka, own: Scene, client: Client, how: str
 ) -> None:
-    run = client.submit(task_of(mlp(), f"outage-{how}", 256, ENDLESS))
+    run = client.submit(endless_task(f"outage-{how}"))
     wait_until(lambda: len(run.history.get("loss", [])) >= 3, f"{run!r} never got going", within=SOON_S)
     getattr(kafka_of_our_own, how)()
     gone_ms = time.time() * 1000
@@ -157,7 +156,7 @@ def test_claims_of_an_outage_leave_nobody_waiting_for_a_worker_that_has_given_th
     settings = own.settings.replace(topic_prefix="impatient.", lease_ttl_s=20.0)
     with scene(settings, tmp_path / "workers", {"KAFKA_JUPYTER_OUTAGE_GRACE_S": "6"}) as impatient:
         worker = impatient.workers.start("impatient")
-        first = submit(impatient.log, "first", epochs=ENDLESS)
+        first = endless(impatient.log, "first")
         impatient.running(first)
         pid = impatient.child_pid(first)
         second = submit(impatient.log, "second", epochs=2)

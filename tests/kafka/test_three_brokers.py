@@ -26,10 +26,9 @@ from kafka_jupyter.worker.prober import Prober
 from tests.kafka.conftest import scene
 from tests.support import local as support
 from tests.support.scene import Scene
-from tests.support.training import mlp, task_of
+from tests.support.training import endless_task, mlp, task_of
 from tests.support.waiting import wait_until
 
-ENDLESS = 100_000  # epochs: the test stops such a run when it has seen enough
 SOON_S = 60.0  # two cores that many tests share
 TOLD_S = 20.0  # the Kafka client by itself would ask who leads every 30 s
 
@@ -114,7 +113,7 @@ def test_topics_that_are_made_while_somebody_looks_are_found(three: Scene, monke
 
 
 def test_a_training_outlives_the_broker_that_leads_its_partition(three: Scene, nodes: Settings, client: Client, asking: Reader) -> None:
-    run = client.submit(task_of(mlp(), "outlives", 256, ENDLESS))
+    run = client.submit(endless_task("outlives"))
     wait_until(lambda: len(run.history.get("loss", [])) >= 3, f"{run!r} never got going", within=SOON_S)
     lost = leader(three, run)
     places = [place for base in (topics.RUN_CONTROL, topics.TRAINING_LOG) for place in three.log.topics.all_places(base)]

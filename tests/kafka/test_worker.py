@@ -15,7 +15,7 @@ from kafka_jupyter.protocol import control, topics
 from kafka_jupyter.protocol.parts import InlineText
 from kafka_jupyter.runs.state import State
 from tests.support.scene import Scene, gone
-from tests.support.training import Submission, mlp, submit, task_of
+from tests.support.training import ENDLESS, Submission, endless, mlp, submit, task_of
 from tests.support.waiting import wait_until
 
 
@@ -66,7 +66,7 @@ def test_a_worker_tells_where_its_threads_are(shared: Scene) -> None:
 
 
 def test_cancel_kills_the_child_and_ends_the_run(shared: Scene) -> None:
-    run = submit(shared.log, epochs=100_000)
+    run = endless(shared.log)
     shared.running(run)
     pid = shared.child_pid(run)
     run.cancel()
@@ -75,7 +75,7 @@ def test_cancel_kills_the_child_and_ends_the_run(shared: Scene) -> None:
 
 
 def test_stop_ends_after_the_batch_and_keeps_the_weights_so_far(shared: Scene) -> None:
-    run = submit(shared.log, epochs=100_000)
+    run = submit(shared.log, epochs=ENDLESS)
     shared.running(run)
     run.stop()
     state = shared.ended(run, within=10)
@@ -98,7 +98,7 @@ def test_an_exception_in_training_fails_the_run_at_once_with_its_traceback(share
 
 
 def test_a_child_that_is_killed_again_and_again_makes_the_run_dead_with_the_signal(shared: Scene) -> None:
-    run = submit(shared.log, epochs=100_000)
+    run = endless(shared.log)
     for attempt in (1, 2, 3):
         shared.reached(run, attempt)
         os.kill(shared.child_pid(run), signal.SIGKILL)

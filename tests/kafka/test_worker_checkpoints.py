@@ -20,8 +20,9 @@ from kafka_jupyter.settings import Settings
 from kafka_jupyter.store import Store, open_store, upload_id
 from tests.kafka.conftest import scene
 from tests.support.folders import Removable
+from tests.support.pace import paced
 from tests.support.scene import READY_S, Scene, gone
-from tests.support.training import Submission, mlp, submit, task_of
+from tests.support.training import Submission, endless, mlp, submit, task_of
 from tests.support.waiting import wait_until
 
 STALL_S = 8  # more than the first step takes on a busy machine
@@ -31,6 +32,7 @@ EAGER = {
     "KAFKA_JUPYTER_STALL_TIMEOUT_S": f"{STALL_S}",
 }
 EPOCHS = 35
+EPOCH_S = 0.1
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +96,7 @@ def settled(made: Scene, run: Submission, state: State) -> RunState:
 
 def test_a_killed_worker_costs_no_more_than_the_epoch_it_was_in(eager: Scene) -> None:
     two_workers(eager)
-    run = submit(eager.log, epochs=EPOCHS, rows=1000)
+    run = submit(eager.log, epochs=EPOCHS, callbacks=[paced(EPOCH_S)])
     with store_of(eager) as store:  # as if it had been killed before it could tell
         orphan = upload_id(store.put("orphan", 3, [b"abc"], owner=f"{run.run_id}/1"))
     checkpointed(eager, run, 3)
@@ -136,7 +138,7 @@ def test_paused_it_frees_its_slot_and_any_worker_resumes_it_at_the_step(eager: S
 
 
 def test_stopped_while_paused_its_last_checkpoint_is_published(eager: Scene) -> None:
-    run = submit(eager.log, epochs=1_000_000, rows=1000)
+    run = endless(eager.log)
     eager.running(run)
     ask(run, control.PauseRequested)
     paused = settled(eager, run, State.PAUSED)
@@ -201,7 +203,7 @@ def on_files(module_settings: Settings, tmp_path_factory: pytest.TempPathFactory
 
 def test_while_the_store_is_away_the_newest_checkpoint_waits_and_no_other(on_files: tuple[Scene, Removable]) -> None:
     made, shelf = on_files
-    run = submit(made.log, epochs=1_000_000, rows=64)
+    run = submit(made.log, epochs=1_000_000, rows=64, callbacks=[paced(0.02)])
     checkpointed(made, run, 2)
     shelf.take_away()
     begun = made.running(run, 20).open
@@ -223,7 +225,7 @@ def test_while_the_store_is_away_the_newest_checkpoint_waits_and_no_other(on_fil
 
 def test_a_checkpoint_with_flipped_bytes_gives_way_to_the_one_before_which_is_said(on_files: tuple[Scene, Removable]) -> None:
     made, _ = on_files
-    run = submit(made.log, epochs=EPOCHS, rows=1000)
+    run = submit(made.log, epochs=EPOCHS, callbacks=[paced(EPOCH_S)])
     checkpointed(made, run, 3)
     ask(run, control.PauseRequested)
     before, last = settled(made, run, State.PAUSED).checkpoints
@@ -248,7 +250,7 @@ def test_a_checkpoint_with_flipped_bytes_gives_way_to_the_one_before_which_is_sa
 def test_a_store_that_is_silent_costs_the_worker_the_run_and_not_the_run_itself(on_files: tuple[Scene, Removable]) -> None:
     made, _ = on_files
     (deaf,) = [worker for worker in made.workers.all if worker.process.poll() is None]
-    run = submit(made.log, epochs=EPOCHS, rows=1000)
+    run = submit(made.log, epochs=EPOCHS, callbacks=[paced(EPOCH_S)])
     checkpointed(made, run, 2)
     ask(run, control.PauseRequested)
     part = settled(made, run, State.PAUSED).checkpoints[-1].parts["state"]
@@ -270,7 +272,7 @@ def test_a_store_that_is_silent_costs_the_worker_the_run_and_not_the_run_itself(
 
 
 def test_a_child_that_makes_no_step_is_killed_and_the_run_tried_again(eager: Scene) -> None:
-    run = submit(eager.log, epochs=EPOCHS, rows=1000)
+    run = submit(eager.log, epochs=EPOCHS, callbacks=[paced(EPOCH_S)])
     checkpointed(eager, run, 2)
     pid = eager.child_pid(run)
     os.kill(pid, signal.SIGSTOP)
@@ -289,11 +291,12 @@ def test_callbacks_and_their_files_survive_the_worker(eager: Scene) -> None:
 
     two_workers(eager)
     callbacks = [
+        paced(EPOCH_S),
         keras.callbacks.ModelCheckpoint("best.keras", monitor="loss", save_best_only=True),
         keras.callbacks.CSVLogger("log.csv"),
         keras.callbacks.ReduceLROnPlateau("loss", patience=1, min_delta=0.01),
     ]
-    run = submit(eager.log, task=task_of(mlp(), "files", 1000, EPOCHS, callbacks=callbacks))
+    run = submit(eager.log, task=task_of(mlp(), "files", 256, EPOCHS, callbacks=callbacks))
     checkpointed(eager, run, 3)
     eager.holder(run).kill()
     state = eager.ended(run)

@@ -16,7 +16,7 @@ from kafka_jupyter.runs.state import State
 from kafka_jupyter.settings import Settings
 from tests.kafka.conftest import scene
 from tests.support.scene import LEASE_TTL_S, READY_S, Scene
-from tests.support.training import Submission, submit
+from tests.support.training import Submission, endless, submit
 from tests.support.waiting import wait_until
 
 GRACE_S = 600.0  # who does not own the partition would wait for so long
@@ -92,7 +92,7 @@ def test_the_owner_of_a_tasks_partition_takes_it_while_others_wait(strict: Scene
 def test_a_busy_worker_keeps_its_partitions_and_the_lag_shows_what_nobody_has_claimed(strict: Scene) -> None:
     strict.workers.start()
     strict.workers_there(1)
-    busy = submit(strict.log, "busy", epochs=100_000)
+    busy = endless(strict.log, "busy")
     strict.running(busy)
     wait_until(lambda: lag(strict.log) == 0, "a task that is claimed still counts", within=SOON_S)
     waiting = [submit(strict.log, f"waiting{number}", rows=64, epochs=1) for number in range(4)]

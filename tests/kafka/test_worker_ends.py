@@ -12,7 +12,7 @@ from kafka_jupyter.runs.state import State
 from kafka_jupyter.settings import Settings
 from tests.kafka.conftest import NO_CHECKPOINTS
 from tests.support.scene import READY_S, Scene, gone
-from tests.support.training import submit
+from tests.support.training import endless, submit
 from tests.support.waiting import wait_until
 from tests.support.workers import WorkerProcess, workers
 
@@ -44,7 +44,7 @@ def test_a_worker_that_cannot_follow_the_log_to_begin_with_names_the_reason(own:
 
 def test_a_worker_whose_log_is_deleted_under_it_ends_with_its_children(own: Scene) -> None:
     worker = own.workers.start()
-    run = submit(own.log, epochs=100_000)
+    run = endless(own.log)
     own.running(run)
     pid = own.child_pid(run)
     Admin(own.log.cluster).delete([own.log.topics.name(topics.RUN_CONTROL)])
@@ -56,7 +56,7 @@ def test_a_worker_whose_log_is_deleted_under_it_ends_with_its_children(own: Scen
 
 def test_a_worker_without_a_place_for_dead_letters_goes_on_and_writes_them_when_there_is_one(own: Scene) -> None:
     worker = own.workers.start(more_env=NO_CHECKPOINTS)
-    run = submit(own.log, "crashing", epochs=100_000)
+    run = endless(own.log, "crashing")
     own.running(run)
     dlq = own.log.topics.name(topics.TASK_DLQ)
     Admin(own.log.cluster).delete([dlq])

@@ -11,7 +11,7 @@ from kafka_jupyter.protocol import control
 from kafka_jupyter.runs.state import State
 from tests.kafka.conftest import NO_CHECKPOINTS
 from tests.support.scene import Scene
-from tests.support.training import submit
+from tests.support.training import endless, submit
 from tests.support.waiting import wait_until
 
 
@@ -23,7 +23,7 @@ def two_slots(own: Scene) -> Scene:
 
 
 def test_a_worker_with_two_slots_trains_two_runs_at_once(two_slots: Scene) -> None:
-    runs = [submit(two_slots.log, name, epochs=100_000) for name in ("left", "right")]
+    runs = [endless(two_slots.log, name) for name in ("left", "right")]
     states = [two_slots.running(run) for run in runs]
     assert {state.state for state in states} == {State.RUNNING}
     assert len({two_slots.child_pid(run) for run in runs}) == 2
@@ -43,9 +43,9 @@ def test_a_worker_with_two_slots_trains_two_runs_at_once(two_slots: Scene) -> No
 
 
 def test_a_child_that_crashes_again_and_again_is_nothing_to_the_run_beside_it(two_slots: Scene) -> None:
-    calm = submit(two_slots.log, "calm", epochs=100_000)
+    calm = endless(two_slots.log, "calm")
     two_slots.running(calm)
-    crashing = submit(two_slots.log, "crashing", epochs=100_000)
+    crashing = endless(two_slots.log, "crashing")
     for attempt in (1, 2, 3):
         two_slots.reached(crashing, attempt)
         os.kill(two_slots.child_pid(crashing), signal.SIGSEGV)

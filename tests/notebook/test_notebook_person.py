@@ -17,6 +17,7 @@ from jupyter_client.manager import KernelManager
 from kafka_jupyter.client import Client, outcome
 from kafka_jupyter.protocol.task import Task
 from tests.support.notebooks import MIME
+from tests.support.pace import paced_in_a_cell
 from tests.support.scene import Scene
 from tests.support.training import Submission
 from tests.support.waiting import wait_until
@@ -126,6 +127,11 @@ def client(shared: Scene) -> Iterator[Client]:
             run.cancel()
 
 
+def endless() -> str:
+    """The line of a cell whose training goes on until somebody ends it, and leaves the processor to the others."""
+    return f"model.fit(x, y, epochs={LONG}, callbacks=[{paced_in_a_cell()}], verbose=0)"
+
+
 def going(client: Client, name: str) -> Any:
     def found() -> Any:
         runs = client.runs(name=name)
@@ -152,7 +158,7 @@ def test_the_interrupt_button_leaves_the_cell_and_the_run_goes_on(person: Person
 
 
 def test_after_a_kernel_restart_in_the_middle_attach_shows_all_epochs_from_the_first(person: Person, client: Client) -> None:
-    person.start(f"%%kafka_train middle\n{BUILD}\nmodel.fit(x, y, epochs={LONG}, verbose=0)")
+    person.start(f"%%kafka_train middle\n{BUILD}\n{endless()}")
     run = going(client, "middle")
     wait_until(lambda: len(run.history["loss"]) >= 3, "no three epochs were seen", within=60)
     person.restart()
@@ -210,7 +216,7 @@ def task_of(client: Client, name: str) -> Task:
 
 
 def test_kafka_stop_ends_a_run_and_its_ids_are_completed(person: Person, client: Client) -> None:
-    person.run(f"%%kafka_train ending --background\n{BUILD}\nrun = model.fit(x, y, epochs={LONG}, verbose=0)")
+    person.run(f"%%kafka_train ending --background\n{BUILD}\nrun = {endless()}")
     run = going(client, "ending")
     assert run.id in person.complete("%kafka_stop ")
     assert run.id in person.complete(f"%kafka_attach {run.short}")
@@ -226,7 +232,7 @@ def test_kafka_stop_ends_a_run_and_its_ids_are_completed(person: Person, client:
 def test_a_child_that_is_killed_again_and_again_ends_the_cell_with_the_signal_and_the_memory(
     person: Person, client: Client, shared: Scene
 ) -> None:
-    cell = person.start(f"%%kafka_train killed\n{BUILD}\nmodel.fit(x, y, epochs={LONG}, verbose=0)\nprint('not reached')")
+    cell = person.start(f"%%kafka_train killed\n{BUILD}\n{endless()}\nprint('not reached')")
     run = going(client, "killed")
     submission = Submission(shared.log, run.id, task_of(client, "killed"))
     for attempt in (1, 2, 3):
@@ -245,7 +251,7 @@ def test_a_child_that_is_killed_again_and_again_ends_the_cell_with_the_signal_an
 
 
 def test_running_a_cell_again_names_its_earlier_run(person: Person, client: Client) -> None:
-    cell = f"%%kafka_train twice --background\n{BUILD}\nmodel.fit(x, y, epochs={LONG}, verbose=0)"
+    cell = f"%%kafka_train twice --background\n{BUILD}\n{endless()}"
     person.run(cell)
     run = going(client, "twice")
     person.run(cell)

@@ -13,6 +13,9 @@ from kafka_jupyter.models import capture
 from kafka_jupyter.protocol import control, ids
 from kafka_jupyter.protocol.parts import InlineBytes, InlineText
 from kafka_jupyter.protocol.task import ArraysData, KerasModel, Task
+from tests.support.pace import paced
+
+ENDLESS = 100_000  # epochs that nobody waits for
 
 
 @functools.cache
@@ -86,3 +89,12 @@ def submit(
         )
     )
     return Submission(log, task.run_id, task)
+
+
+def endless_task(name: str = "endless", rows: int = 64, **fit: Any) -> Task:
+    """One that goes on until somebody ends it, and leaves the processor to the others."""
+    return task_of(mlp(), name, rows, ENDLESS, callbacks=[paced()], **fit)
+
+
+def endless(log: Log, name: str = "endless") -> Submission:
+    return submit(log, name, task=endless_task(name))
