@@ -10,9 +10,12 @@ from kafka_jupyter import errors
 from kafka_jupyter.client import Client, TrainingRun
 from kafka_jupyter.protocol import control
 from kafka_jupyter.runs.state import RunState, State
+from tests.support.pace import paced
 from tests.support.scene import READY_S, Scene, gone
 from tests.support.training import Submission, endless, submit
 from tests.support.waiting import wait_until
+
+EPOCHS = 60
 
 
 @pytest.fixture
@@ -92,7 +95,7 @@ def test_a_paused_run_is_cancelled_by_the_request_itself_and_no_process_is_left(
 
 
 def test_a_cancelled_run_is_retried_from_its_checkpoint(shared: Scene, client: Client) -> None:
-    run = submit(shared.log, "again", epochs=400)
+    run = submit(shared.log, "again", epochs=EPOCHS, callbacks=[paced()])
     asked = pause(shared, client, run)
     there = place(shared.state(run))
     asked.cancel()
@@ -101,7 +104,7 @@ def test_a_cancelled_run_is_retried_from_its_checkpoint(shared: Scene, client: C
     again = asked.retry()
     assert again.wait(READY_S).state == "SUCCEEDED"
     assert starts(shared, again.id) == [there]
-    assert len(again.history["loss"]) == 400 - there[0], "its own epochs; those before are the history of the run before"
+    assert len(again.history["loss"]) == EPOCHS - there[0], "its own epochs; those before are the history of the run before"
     if there[1]:
         with pytest.raises(errors.BadWish, match="in the middle of epoch"):
             asked.retry(batch_size=16)
