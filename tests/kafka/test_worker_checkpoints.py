@@ -31,8 +31,8 @@ EAGER = {
     "KAFKA_JUPYTER_CHECKPOINT_SHARE": "1",
     "KAFKA_JUPYTER_STALL_TIMEOUT_S": f"{STALL_S}",
 }
-EPOCHS = 35
-EPOCH_S = 0.1
+EPOCHS = 20
+EPOCH_S = 0.2
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_a_killed_worker_costs_no_more_than_the_epoch_it_was_in(eager: Scene) ->
 
 def test_paused_it_frees_its_slot_and_any_worker_resumes_it_at_the_step(eager: Scene) -> None:
     two_workers(eager)
-    run = submit(eager.log, epochs=EPOCHS, rows=1000)
+    run = submit(eager.log, epochs=EPOCHS, rows=1000, batch_size=16)
     eager.running(run)
     holder, pid = eager.holder(run), eager.child_pid(run)
     ask(run, control.PauseRequested)
@@ -152,7 +152,7 @@ def test_stopped_while_paused_its_last_checkpoint_is_published(eager: Scene) -> 
 
 def test_sigterm_hands_over_at_the_very_step(eager: Scene) -> None:
     two_workers(eager)
-    run = submit(eager.log, epochs=EPOCHS, rows=1000)
+    run = submit(eager.log, epochs=EPOCHS, rows=1000, batch_size=16)
     eager.running(run)
     holder = eager.holder(run)
     assert holder.terminate() == 0

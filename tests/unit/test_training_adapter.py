@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.data.ops.iterator_ops import OwnedIterator
 
 from kafka_jupyter.models import data
 from kafka_jupyter.protocol.task import FitArguments
@@ -69,6 +70,35 @@ def test_each_epoch_has_its_own_order_known_from_seed_and_epoch():
         assert [len(batch) for batch in batches] == [16, 16, 16, 2]
         assert joined(batches) == order_of(7, epoch, ROWS).tolist()
     assert order_of(7, 0, ROWS).tolist() != order_of(7, 1, ROWS).tolist() != order_of(8, 1, ROWS).tolist()
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_an_iterator_that_keras_made_and_did_not_read_serves_the_next_epoch(arrays, monkeypatch, shuffle):
+    made, begin = [], OwnedIterator.__init__
+
+    def noted(self, dataset=None, *args, **kwargs):
+        if dataset is not None:  # else it is taken apart and put together on its way into a function
+            made.append(self)
+        begin(self, dataset, *args, **kwargs)
+
+    monkeypatch.setattr(OwnedIterator, "__init__", noted)
+    x, y = arrays
+    fitted({"x": x, "y": y}, batch_size=16, epochs=5, shuffle=shuffle)
+    assert len(made) == (5 + 1 if shuffle else 2 * 5)
+
+
+def test_an_iterator_serves_until_somebody_reads_from_it():
+    adapter = numbered()
+    dataset = adapter.get_tf_dataset()
+    adapter.on_epoch_begin()
+    first = iter(dataset)
+    assert iter(dataset) is first
+    next(first)
+    second = iter(dataset)
+    assert second is not first
+    assert iter(dataset) is second
+    adapter.on_epoch_begin()
+    assert joined(np.asarray(keras.tree.flatten(batch)[0])[:, 0].tolist() for batch in second) == order_of(7, 1, ROWS).tolist()
 
 
 def test_the_order_is_pinned_so_that_another_version_can_go_on_with_a_run():
