@@ -49,7 +49,7 @@ front: ready
 # Everything: lint, types and import contracts, the front end's unit tests, then all tests with real brokers and a real browser, in JOBS
 # processes: most of them wait most of the time.
 test: ready
-	$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint types front
+	$(MAKE) --no-print-directory --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) lint types front
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadscope --no-loadscope-reorder
 
 bench: ready

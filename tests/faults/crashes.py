@@ -72,7 +72,8 @@ def _others(found: Shelf, before: set[str]) -> int:
 def crashes(stage: Stage, seed: int, budget: Budget) -> list[Figure]:
     """kill -9, now of one worker, now of the other, at any moment of an epoch."""
     chance, begin_s = random.Random(seed), stage.clock.now_s
-    # An epoch of two seconds: a checkpoint is stored by then. A fifth of it is steps.
+    # An epoch of two seconds: a checkpoint is stored by then. Steps are a fifth of it, where kills between two batches fall; what comes of
+    # a kill at any step is for twins.py to show.
     slow = Tiny("slow", rows=400, epochs=ENDLESS, batch_size=2, callbacks=[paced(1.6)])
     killed: dict[tuple[str, int], int] = {}  # when
     rounds = 0

@@ -41,7 +41,7 @@ def client(shared: Scene) -> Iterator[Client]:
 
 @contextlib.contextmanager
 def background(scene: Scene, name: str, epochs: int, **options: Any) -> Iterator[tuple[Any, TrainingRun]]:
-    """A model and the run that trains it."""
+    """A model and the run that trains it; one of LONG leaves the processor to the others."""
     x, y = digits()
     model = mlp()
     with kafka_jupyter.train(name, settings=scene.settings, background=True, **options):

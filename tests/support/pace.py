@@ -11,7 +11,7 @@ EPOCH_S = 0.2
 
 
 def paced(epoch_s: float = EPOCH_S) -> object:
-    """A callback that makes every epoch of its training as long as this, and a little longer."""
+    """A callback that makes every epoch of its training longer by this many seconds. Where nobody answers any more it does nothing."""
     import keras
 
     return keras.callbacks.RemoteMonitor(_root(), _path(epoch_s), send_as_json=True)
@@ -37,7 +37,7 @@ def _path(epoch_s: float) -> str:
 class _Late(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:  # the library's name
         self.rfile.read(int(self.headers["Content-Length"]))
-        time.sleep(float(self.path.removeprefix("/")))
+        time.sleep(float(self.path.removeprefix("/")))  # to be late is what this server is for: there is no condition to wait for
         self.send_response(204)
         self.end_headers()
 

@@ -91,10 +91,11 @@ def submit(
     return Submission(log, task.run_id, task)
 
 
-def endless_task(name: str = "endless", rows: int = 64, **fit: Any) -> Task:
+def endless_task(name: str) -> Task:
     """One that goes on until somebody ends it, and leaves the processor to the others."""
-    return task_of(mlp(), name, rows, ENDLESS, callbacks=[paced()], **fit)
+    return task_of(mlp(), name, 64, ENDLESS, callbacks=[paced()])
 
 
 def endless(log: Log, name: str = "endless") -> Submission:
+    """The run of an `endless_task`, whose Task and Submitted are acked."""
     return submit(log, name, task=endless_task(name))

@@ -15,5 +15,5 @@ def wait_until(condition: Callable[[], T], message: str, within: float = 30.0) -
     while not (value := condition()):
         if time.monotonic() > deadline:
             raise AssertionError(f"{message} (waited {within:g} s; the last value was {value!r})")
-        time.sleep(0.01)
+        time.sleep(0.01)  # between two looks: this is how tests wait for a condition
     return value
