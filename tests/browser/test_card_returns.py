@@ -18,6 +18,14 @@ from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
+# Puts other data into the second cell's output of this type.
+REPLACE = """([mime, data]) => {
+  const { outputs } = window.jupyterapp.shell.currentWidget.content.widgets[1].model;
+  for (let i = 0; i < outputs.length; i++) {
+    if (mime in outputs.get(i).data) { outputs.set(i, { output_type: 'display_data', metadata: {}, data }); }
+  }
+}"""
+
 
 def test_another_browser_without_a_kernel_sees_the_run_move_and_saves_its_result(
     stage: Stage, chromium: Browser, context: BrowserContext
@@ -57,13 +65,16 @@ def test_another_browser_without_a_kernel_sees_the_run_move_and_saves_its_result
         assert set(bundle) == {MIME, "text/html", "text/plain"}
         assert "stopped early" in bundle["text/plain"]
         before, after = json.loads(saved), json.loads(file.read_bytes())
-        del before["cells"][1]["outputs"], after["cells"][1]["outputs"]
+        moving, result = (notebook["cells"][1].pop("outputs") for notebook in (before, after))
         assert before["cells"] == after["cells"], "more than the output was changed"
         book.reload()
         book.page.locator(".jp-Dialog").get_by_role("button", name="No Kernel").click()
         expect(card.locator(".kj-chip")).to_have_text("SUCCEEDED")
         expect(card.locator(".kj-when")).to_contain_text("stopped early")
         expect(button).to_be_hidden()
+        for outputs, lacks in ((moving, True), (result, False)):  # as by an undo: nothing happens in the run any more
+            book.page.evaluate(REPLACE, [MIME, *(output["data"] for output in outputs if MIME in output["data"])])
+            expect(button).to_be_visible(visible=lacks)
         assert book.errors == []
     look_without_scripts(file, chromium)
 
