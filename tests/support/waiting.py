@@ -12,7 +12,8 @@ T = TypeVar("T")
 def wait_until(condition: Callable[[], T], message: str, within: float = 30.0, longest_pause_s: float = 0.05) -> T:
     """The first true value of `condition()`. AssertionError with `message` and the last value after `within` seconds.
 
-    Looks cost processor time that others need: the pause between two of them is 10 ms at first, then a tenth of what has been waited.
+    Looks cost processor time that others need: the pause between two of them is 10 ms at first, then a tenth of what has been waited, and
+    never more than `longest_pause_s`. Where each look is itself the load that is tested, 0.01 keeps it up.
     """
     began = time.monotonic()
     while not (value := condition()):

@@ -55,8 +55,8 @@ def same(ours, theirs):
     assert ours.history.params == theirs.history.params
 
 
-def fitted(fields, seed=7, model=None, **arguments):
-    model = model or network()
+def fitted(fields, seed=7, **arguments):
+    model = network()
     callbacks = arguments.pop("callbacks", None)
     model.fit(**fit_arguments(FitArguments(**arguments), seed, fields)[0], verbose=0, callbacks=callbacks)
     return model
@@ -196,17 +196,14 @@ CASES = {
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("case", CASES)
 def test_other_arguments_keep_their_meaning(arrays, case, shuffle):
-    """Against Keras' own adapter. A constant order makes the shuffled one comparable: each row is the same.
-
-    Without graphs, which take longer to trace than these trainings last; tests/capture has the arguments with them.
-    """
+    """Against Keras' own adapter. A constant order makes the shuffled one comparable: each row is the same."""
     x, y = arrays
     if shuffle:
         x, y = np.repeat(x[:1], ROWS, axis=0), np.repeat(y[:1], ROWS)
     weights = np.full(ROWS, 0.7, "float32") if shuffle else np.linspace(0.1, 2, ROWS).astype("float32")
     fields, arguments = CASES[case](x, y, weights)
-    ours = fitted(fields, model=network(run_eagerly=True), shuffle=shuffle, **{"epochs": 2, **arguments})
-    theirs = network(run_eagerly=True)
+    ours = fitted(fields, shuffle=shuffle, **{"epochs": 2, **arguments})
+    theirs = network()
     plain = {"epochs": 2, "shuffle": False, **fields, **arguments}
     if "class_weight" in plain:
         plain["class_weight"] = {int(key): value for key, value in plain["class_weight"].items()}
