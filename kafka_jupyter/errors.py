@@ -18,7 +18,13 @@ KafkaJupyterError
 │   └── LocalKafkaBroken
 ├── RecordError                   bytes in a topic that are not a record
 │   ├── BadRecord
+│   │   └── BadSignature          nobody who may write it has signed it
 │   └── NewerRecord
+├── TrustError                    keys, and whom we believe
+│   ├── BadKey
+│   ├── BadTrustFile
+│   ├── DistrustChanged
+│   └── NotTrusted
 ├── StoreError                    artifacts
 │   ├── ArtifactMissing
 │   ├── ArtifactTruncated
@@ -162,6 +168,30 @@ class BadRecord(RecordError):
 
 class NewerRecord(RecordError):
     """{topic}[{partition}]@{offset} was written by a newer kafka_jupyter ({type} version {version}). Upgrade: pip install -U kafka_jupyter"""
+
+
+class BadSignature(BadRecord):
+    """{topic}[{partition}]@{offset} was not read: {why}"""
+
+
+class TrustError(KafkaJupyterError):
+    """Something is wrong with a key or with whom it is trusted by: {detail}"""
+
+
+class BadKey(TrustError):
+    """{file} cannot be used as a key: {why}"""
+
+
+class BadTrustFile(TrustError):
+    """The trust file {file} cannot be used: {why}"""
+
+
+class DistrustChanged(TrustError):
+    """The trust file {file} distrusts other keys than before: what was read under it is read once more."""
+
+
+class NotTrusted(TrustError):
+    """Kafka at {servers} takes signed records only (trust file {file}), and {why}. {way_out}"""
 
 
 class StoreError(KafkaJupyterError):

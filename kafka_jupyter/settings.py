@@ -70,6 +70,12 @@ class Settings:
     store: str = "kafka:"  # or an fsspec URL: file:///shared, s3://bucket/path
     store_limit: int = 1 << 30  # bytes of one part of a submit in `kafka:`; a broker is no file server
 
+    key_dir: pathlib.Path = dataclasses.field(default_factory=lambda: platformdirs.user_config_path(APP) / "keys")  # our own keys
+    trust_file: pathlib.Path = dataclasses.field(default_factory=lambda: platformdirs.user_config_path(APP) / "trust.toml")
+    trust_policy: str = ""  # require | warn | off; empty: require where there is a trust file (the local Kafka always has one), else off
+    trust_reload_s: float = 60.0  # a change of the trust file or of our keys is known after this
+    clock_skew_s: float = 300.0  # how far a writer's clock may be from Kafka's; the same for all readers of a Kafka
+
     lease_ttl_s: float = 30.0  # silence after which an attempt may be expired; heartbeats every ttl/6
     claim_grace_s: float = 0.05  # how long others wait for the worker that owns the task's partition
     outage_grace_s: float = 900.0  # a training goes on for so long without Kafka; outages of ten minutes are to be survived
@@ -123,6 +129,7 @@ class Settings:
             ("stall_timeout_s", self.stall_timeout_s <= 0, "must be above 0"),
             ("lease_ttl_s", self.lease_ttl_s < 0.5, "must be at least 0.5 s"),
             ("group_protocol", self.group_protocol not in ("auto", "consumer", "classic"), "must be auto, consumer or classic"),
+            ("trust_policy", self.trust_policy not in ("", "require", "warn", "off"), "must be require, warn or off"),
             ("on_interrupt", self.on_interrupt not in ("detach", "stop", "cancel"), "must be detach, stop or cancel"),
             (
                 "topic_prefix",

@@ -6,9 +6,11 @@ If it cannot start, the tests that need it fail: they never skip.
 from __future__ import annotations
 
 import gc
+import os
 import pathlib
 import secrets
 import signal
+import tempfile
 from collections.abc import Iterator
 
 import hypothesis
@@ -19,6 +21,7 @@ from kafka_jupyter.brokers import local
 from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.topics import Topics, open_topics
 from kafka_jupyter.settings import Settings
+from tests.support.keys import trust_ourselves
 from tests.support.scheduling import ByFile
 
 # Playwright keeps an event loop running in its process for as long as the browser's tests last: what needs a loop of its own comes before.
@@ -26,7 +29,13 @@ from tests.support.scheduling import ByFile
 ORDER = ("faults", "unit", "server", "notebook", "acceptance", "browser", "capture", "kafka")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    # A config folder of this process and of all that it starts: nobody's own profiles are read, and every Kafka of the tests is signed,
+    # for there is a trust file.
+    folder = tempfile.TemporaryDirectory(prefix="kafka_jupyter-config-")
+    config.add_cleanup(folder.cleanup)
+    os.environ["XDG_CONFIG_HOME"] = folder.name
+    trust_ourselves(Settings())
     # A shell has what it runs in the background ignore Ctrl-C, and every process that a test starts would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # How long an example takes is the machine's business: three processes share two cores.

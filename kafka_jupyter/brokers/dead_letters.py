@@ -11,7 +11,7 @@ from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.brokers.reader import Reader
 from kafka_jupyter.errors import BadRecord, NewerRecord, RecordError
 from kafka_jupyter.protocol import topics
-from kafka_jupyter.protocol.letters import DeadLetter
+from kafka_jupyter.protocol.letters import TYPE, DeadLetter
 
 VERSION = 1
 MORE, LEAST = 4, 200  # records are read for one letter that is shown, and at least: copies and junk lie between them
@@ -55,7 +55,10 @@ def _messages(log: Log, count: int) -> list[Message]:
 
 def _read(log: Log, message: Message) -> Buried | None:
     try:
-        return Buried(_decoded(message), message.time_ms, message.offset)
+        origin = log.origin(message)
+        letter = _decoded(message)
+        log.check_type(message, origin, TYPE)
+        return Buried(letter, message.time_ms, message.offset)
     except RecordError as error:
         log.note_junk(topics.TASK_DLQ, error)
         return None

@@ -16,14 +16,17 @@ from collections.abc import Callable, Iterator
 from kafka_jupyter import errors
 from kafka_jupyter.brokers.kafka import Message, Partition
 from kafka_jupyter.brokers.log import Log
-from kafka_jupyter.brokers.reader import BEGINNING, Reader
+from kafka_jupyter.brokers.reader import BEGINNING
 from kafka_jupyter.brokers.relay import Relay
+from kafka_jupyter.brokers.run_state import read_snapshots
 from kafka_jupyter.protocol import control, topics
 from kafka_jupyter.protocol.rows import Row, RowBatch
+from kafka_jupyter.protocol.signing import tombstone
 from kafka_jupyter.protocol.workers import WorkerInfo
 from kafka_jupyter.runs import choose, snapshots, view
 from kafka_jupyter.runs.ledger import Ledger
 from kafka_jupyter.runs.state import RunState
+from kafka_jupyter.trust.judge import Origin
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +47,7 @@ class Change:
     state: RunState | None = None
     record: control.Record | None = None  # what was folded into `state`
     batch: RowBatch | None = None
+    kid: str = ""  # of the key that signed `batch`
     rows: tuple[Row, ...] = ()  # those of `batch` that were new
     worker: WorkerInfo | None = None
     gone: str = ""
@@ -55,14 +59,17 @@ Listener = Callable[[Change], None]
 class Follower:
     """Follows the log. `start()` returns when it is caught up; after that every method answers from memory.
 
-    `rows=False` leaves `training_log` out (a supervisor has no use for it).
+    `rows=False` leaves `training_log` out (a supervisor has no use for it). When the trust file distrusts other keys than it did, all must
+    be read once more: it ends with DistrustChanged, unless its owner wants to look after that itself (`outdated`).
     """
 
-    def __init__(self, log: Log, rows: bool = True) -> None:
+    def __init__(self, log: Log, rows: bool = True, ends_outdated: bool = True) -> None:
         self.log = log
+        self._ends_outdated = ends_outdated
         self._with_rows = rows
         self._ledger = Ledger()
         self._workers: dict[str, tuple[WorkerInfo, float]] = {}
+        self._announced: dict[str, int] = {}  # worker id → when it signed what we know of it, by its clock, in ms
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._listeners: list[Listener] = []
@@ -77,6 +84,7 @@ class Follower:
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self.beginning = snapshots.Beginning({}, {}, frozenset())
+        self.distrust = log.gate.distrust  # under which all this is folded
 
     # --- life
 
@@ -117,6 +125,11 @@ class Follower:
     def failure(self) -> BaseException | None:
         """What has ended the reading: nothing will come any more."""
         return self._failure
+
+    @property
+    def outdated(self) -> bool:
+        """Whether what is known here was folded under another distrust than that of today."""
+        return self.log.gate.distrust != self.distrust
 
     @property
     def trouble(self) -> str:
@@ -160,8 +173,8 @@ class Follower:
             # Outside the lock: this waits for Kafka. Not beyond our position: listeners would never be told of those rows.
             batches = self.log.read_rows(state, until)
             with self._lock:
-                for batch in batches:
-                    self._ledger.rows(batch)
+                for batch, kid in batches:
+                    self._ledger.rows(batch, kid)
                 self._complete.add(run_id)
                 self._ledger.forgotten.discard(run_id)
         with self._lock:
@@ -264,6 +277,8 @@ class Follower:
             while not self._stopping.is_set():
                 for message in self._reader.poll(0.2):
                     self._take(message)
+                if self._ends_outdated and self.outdated:
+                    raise errors.DistrustChanged(file=self.log.cluster.settings.trust_file)
         except Exception as failure:  # noqa: BLE001  # handed to whoever waits: a thread has no caller
             self._failure = failure
             if not self._stopping.is_set():
@@ -283,7 +298,7 @@ class Follower:
         log_bounds = {place: reader.bounds(place) for place in log_places}
         control_places = self.log.topics.all_places(topics.RUN_CONTROL)
         bounds = {place[1]: reader.bounds(place) for place in control_places}
-        found = read_snapshots(self.log, reader)
+        found = read_snapshots(self.log, reader, self.distrust)
         self.beginning = snapshots.beginning(found, bounds, lambda run_id: self.log.topics.place(topics.RUN_CONTROL, run_id)[1])
         with self._lock:
             self._ledger.begin(self.beginning)
@@ -343,19 +358,21 @@ class Follower:
     def _fold(self, base: str, message: Message) -> Change | None:
         where = (base, message.partition, message.offset, message.time_ms)
         if base == topics.WORKER_STATE and message.value is None:
-            gone = (message.key or b"").decode("utf-8", "replace")
-            with self._lock:
-                self._workers.pop(gone, None)
-            return Change(*where, gone=gone)
-        record = self.log.decode(message)
+            return self._buried(message, where)
+        read = self.log.read(message)
+        if read is None:
+            return None
+        record, kid = read.record, read.origin.kid
         with self._lock:
             if isinstance(record, control.Record):
-                state = self._ledger.control(record, message.offset, message.time_ms)
+                state = self._ledger.control(record, message.offset, message.time_ms, kid)
                 return Change(*where, run_id=record.run_id, state=state, record=record) if state else None
             if isinstance(record, RowBatch):
-                new = self._ledger.rows(record)
-                return Change(*where, run_id=record.run_id, batch=record, rows=tuple(new)) if new else None
+                new = self._ledger.rows(record, kid)
+                return Change(*where, run_id=record.run_id, batch=record, rows=tuple(new), kid=kid) if new else None
             if isinstance(record, WorkerInfo):
+                if not self._is_news(record.worker_id, read.origin):
+                    return None
                 # Old records are read at start-up: they count as alive from their append time, judged by the broker's clock
                 # once, and from then on by our own clock only.
                 age = max(0.0, time.time() - message.time_ms / 1000) if not self._ready.is_set() else 0.0
@@ -367,6 +384,28 @@ class Follower:
                 return Change(*where, run_id=run_id, state=state) if state else None
         return None
 
+    def _buried(self, message: Message, where: tuple[str, int, int, int]) -> Change | None:
+        """A worker that has said goodbye."""
+        try:
+            origin = self.log.origin(message)
+            self.log.check_type(message, origin, tombstone("worker"))
+        except errors.BadSignature as bad:
+            self.log.note_junk(topics.WORKER_STATE, bad)
+            return None
+        gone = (message.key or b"").decode("utf-8", "replace")
+        with self._lock:
+            if not self._is_news(gone, origin):
+                return None
+            self._workers.pop(gone, None)
+        return Change(*where, gone=gone)
+
+    def _is_news(self, worker_id: str, origin: Origin) -> bool:
+        """Whether its worker has said it after all we know of it: a copy of an old announcement makes nobody look alive."""
+        if origin.issued_ms <= self._announced.get(worker_id, 0) and origin.proved:
+            return False
+        self._announced[worker_id] = origin.issued_ms
+        return True
+
     def _lacks_rows(self, state: RunState) -> bool:
         if not state.starts or not self._with_rows:
             return False
@@ -374,23 +413,3 @@ class Follower:
             return True
         tail = self._tails.get(self.log.topics.place(topics.TRAINING_LOG, state.run_id), BEGINNING)
         return state.run_id not in self._complete and min(start.log_offset for start in state.starts) < tail
-
-
-def read_snapshots(log: Log, reader: Reader | Relay) -> list[snapshots.Snapshot | snapshots.Mark | snapshots.Unreadable]:
-    """The newest snapshot under each key of `run_state`. Junk is counted; a run that has nothing else is named all the same."""
-    latest: dict[bytes, snapshots.Snapshot | snapshots.Mark | snapshots.Unreadable | None] = {}
-    for place in log.topics.all_places(topics.RUN_STATE):
-        low, high = reader.bounds(place)
-        if low >= high:
-            continue
-        for message in log.read_range(place, low, high):
-            key = message.key or b""
-            if message.value is None:
-                latest.pop(key, None)
-                continue
-            try:
-                latest[key] = snapshots.decode(message.value, key, topic=place[0], partition=place[1], offset=message.offset)
-            except errors.BadRecord as bad:
-                log.note_junk(topics.RUN_STATE, bad)
-                latest.setdefault(key, snapshots.unreadable(key))
-    return [record for record in latest.values() if record is not None]

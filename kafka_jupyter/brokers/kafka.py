@@ -39,7 +39,7 @@ _GONE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
 
 @dataclasses.dataclass(frozen=True)
 class Message:
-    """One record as the log has it. `time_ms` is Kafka's append time."""
+    """One record as the log has it. `time_ms` is Kafka's append time, unless `dated`: then its writer chose it."""
 
     topic: str
     partition: int
@@ -48,6 +48,7 @@ class Message:
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...] = ()
+    dated: bool = False
 
 
 class Cluster:
@@ -119,7 +120,7 @@ class Cluster:
 
 
 def message_of(message: confluent_kafka.Message) -> Message:
-    _kind, time_ms = message.timestamp()
+    kind, time_ms = message.timestamp()
     return Message(
         message.topic() or "",
         whole(message.partition()),
@@ -128,6 +129,7 @@ def message_of(message: confluent_kafka.Message) -> Message:
         message.key(),
         message.value(),
         tuple(cast("list[tuple[str, bytes | None]]", message.headers() or [])),
+        kind != confluent_kafka.TIMESTAMP_LOG_APPEND_TIME,
     )
 
 

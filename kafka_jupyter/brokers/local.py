@@ -1,7 +1,8 @@
 """The local Apache Kafka: started as background processes that outlive shell and kernel, data kept from one start to the next.
 
 Everything lies under `settings.data_dir / "kafka"`: `node-<i>/` (the data), `logs/`, `ports.json` (of the last start),
-`endpoint.json` (what runs; gone after `down`), `daemons.json` (workers and lab, see local_daemons) and `lock`.
+`endpoint.json` (what runs; gone after `down`), `daemons.json` (workers and lab, see local_daemons), `trust.toml` (who may write, see
+local_trust) and `lock`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 
 import msgspec
 
-from kafka_jupyter.brokers import daemons, local_archive, local_daemons, local_jars, local_java, local_nodes
+from kafka_jupyter.brokers import daemons, local_archive, local_daemons, local_jars, local_java, local_nodes, local_trust
 from kafka_jupyter.brokers.local_jars import Progress
 from kafka_jupyter.brokers.local_nodes import Node, Ports
 from kafka_jupyter.errors import BrokerUnreachable, LocalKafkaBroken, LocalKafkaError, SettingsError
@@ -72,13 +73,14 @@ def endpoint(settings: Settings) -> Endpoint | None:
 
 
 def resolve(settings: Settings) -> Settings:
-    """`settings` with `bootstrap_servers`: their own, else those of the running local Kafka. Raises BrokerUnreachable."""
-    if settings.bootstrap_servers:
-        return settings
+    """`settings` with `bootstrap_servers`: their own, else those of the running local Kafka, which is signed. Raises BrokerUnreachable."""
     found = endpoint(settings)
+    if settings.bootstrap_servers:
+        is_local = found is not None and found.servers == settings.bootstrap_servers and not settings.trust_policy
+        return local_trust.signed(settings, folder_of(settings)) if is_local else settings
     if found is None:
         raise BrokerUnreachable(servers="this machine (no other is configured)")
-    return settings.replace(bootstrap_servers=found.servers)
+    return local_trust.signed(settings.replace(bootstrap_servers=found.servers), folder_of(settings))
 
 
 def brokers_formatted(settings: Settings) -> int:
@@ -109,10 +111,12 @@ def _up(settings: Settings, brokers: int | None, progress: Progress) -> Endpoint
             detail=f"the data in {folder} are those of {_plural(formatted)}, not {count}. "
             "`kafka-jupyter down --delete-data` forgets them with all runs; then it can be started with another number"
         )
+    running = before is not None and len(before.dead) < before.brokers
+    local_trust.provide(settings, folder, running)
     if before and before.ready and not before.dead:
         return before
     classpath = local_jars.classpath(settings, progress)
-    if before and len(before.dead) < before.brokers:
+    if before and running:
         found = _start_again(settings, before, classpath, progress)
     else:
         found = _start(settings, count, classpath, progress)
@@ -134,7 +138,7 @@ def provide(settings: Settings, workers: int = 1, brokers: int | None = None, pr
         raise SettingsError(
             name=f"bootstrap_servers={settings.bootstrap_servers!r}", why="a local Kafka would not be used", source="the settings"
         )
-    settings = settings.replace(bootstrap_servers=up(settings, brokers, progress).servers)
+    settings = local_trust.signed(settings.replace(bootstrap_servers=up(settings, brokers, progress).servers), folder_of(settings))
     open_topics(Cluster(settings), create=True)
     if workers:
         progress("Starting workers", None)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import logging
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
+
+import msgspec
 
 from kafka_jupyter import errors
 from kafka_jupyter.brokers.kafka import Cluster, Message, Partition
@@ -15,9 +19,12 @@ from kafka_jupyter.brokers.reader import Reader
 from kafka_jupyter.brokers.topics import Topics, open_topics
 from kafka_jupyter.protocol import codec, control, headers, topics
 from kafka_jupyter.protocol.rows import RowBatch
+from kafka_jupyter.protocol.signing import audience, tombstone
 from kafka_jupyter.protocol.task import TASK_LIMIT, Task
 from kafka_jupyter.protocol.workers import WorkerInfo
 from kafka_jupyter.runs.state import RunState
+from kafka_jupyter.trust.gate import Gate
+from kafka_jupyter.trust.judge import Origin, Policy
 
 logger = logging.getLogger(__name__)
 
@@ -31,11 +38,21 @@ _TYPES = {
 _HEADERS: headers.Headers = ((headers.CONTENT_TYPE, headers.JSON),)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Read:
+    """A record, or what says that only a newer version can read it, and where it comes from."""
+
+    record: codec.AnyRecord | errors.NewerRecord
+    origin: Origin
+
+
 class Log:
-    """The records of one cluster and topic prefix. Thread-safe; one per process is enough."""
+    """The records of one cluster and topic prefix: signed as they go out, judged as they come in. Thread-safe; one a process is enough."""
 
     def __init__(self, cluster: Cluster, topics_: Topics) -> None:
+        """Raises BadTrustFile."""
         self.cluster, self.topics = cluster, topics_
+        self.gate = Gate(cluster.settings)
         self.junk: collections.Counter[str] = collections.Counter()  # by topic
         self.trouble = ""  # why Kafka did not answer when `look` asked last; empty if it did
         self._producer: Producer | None = None
@@ -43,7 +60,7 @@ class Log:
 
     @classmethod
     def open(cls, cluster: Cluster, create: bool = False) -> Log:
-        """Checks that the topics are there. Raises BrokerUnreachable, AuthenticationFailed, TopicMissing, TopicMismatch."""
+        """Checks that the topics are there. Raises BrokerUnreachable, AuthenticationFailed, TopicMissing, TopicMismatch, BadTrustFile."""
         log = cls(cluster, open_topics(cluster, create))
         # An idempotent producer spends its first half second on getting an id: now, not when the first record waits for it.
         log._producer = Producer(cluster)
@@ -78,73 +95,112 @@ class Log:
 
     # --- writing
 
+    def check_own(self, kind: type[msgspec.Struct]) -> None:
+        """Raises NotTrusted if nobody would believe us such a record."""
+        self.gate.check_own(str(kind.__struct_config__.tag), self.cluster.servers)
+
     def write_task(self, task: Task) -> control.TaskPlace:
-        """Where the Task stands now. Raises TaskTooLarge, DeliveryUnknown, BrokerError."""
+        """Where the Task stands now. Raises TaskTooLarge, NotTrusted, DeliveryUnknown, BrokerError."""
+        self.check_own(Task)
         value = codec.encode(task)
         if len(value) > TASK_LIMIT:
             raise errors.TaskTooLarge(
                 run_id=task.run_id, size=len(value), limit=TASK_LIMIT, way_out="Shorten the cell's source or the callbacks' arguments."
             )
-        topic, partition = self.topics.place(topics.TASK, task.run_id)
-        offset = self.producer.write(topic, partition, task.run_id.encode(), value, _HEADERS)
-        return control.TaskPlace(topic, partition, offset)
+        offset = self._write(topics.TASK, task.run_id, value, _tag(task))
+        return control.TaskPlace(*self.topics.place(topics.TASK, task.run_id), offset)
 
-    def send_control(self, record: control.Record, on_delivery: Delivered | None = None) -> None:
-        self._send(topics.RUN_CONTROL, record.run_id, codec.encode(record), on_delivery)
+    def send_control(self, record: control.Record, on_delivery: Delivered | None = None, by: Producer | None = None) -> None:
+        """`by`: another producer than the one that all share."""
+        self.send(topics.RUN_CONTROL, record.run_id, codec.encode(record), _tag(record), on_delivery, _nonce(record), by)
 
     def write_control(self, record: control.Record) -> int:
-        """Sends and waits: the record's offset."""
-        topic, partition = self.topics.place(topics.RUN_CONTROL, record.run_id)
-        return self.producer.write(topic, partition, record.run_id.encode(), codec.encode(record), _HEADERS)
+        """Sends and waits: the record's offset. Raises NotTrusted, DeliveryUnknown, BrokerError."""
+        self.check_own(type(record))
+        return self._write(topics.RUN_CONTROL, record.run_id, codec.encode(record), _tag(record), _nonce(record))
 
     def send_rows(self, batch: RowBatch, on_delivery: Delivered | None = None) -> None:
-        self._send(topics.TRAINING_LOG, batch.run_id, codec.encode(batch), on_delivery)
+        self.send(topics.TRAINING_LOG, batch.run_id, codec.encode(batch), _tag(batch), on_delivery, batch.nonce)
 
     def send_worker(self, info: WorkerInfo, on_delivery: Delivered | None = None) -> None:
-        self._send(topics.WORKER_STATE, info.worker_id, codec.encode(info), on_delivery)
+        self.send(topics.WORKER_STATE, info.worker_id, codec.encode(info), _tag(info), on_delivery)
 
-    def bury_worker(self, worker_id: str) -> None:
-        """The tombstone of a clean exit; waits for it."""
-        topic, partition = self.topics.place(topics.WORKER_STATE, worker_id)
-        self.producer.write(topic, partition, worker_id.encode(), None)
+    def bury(self, base: str, key: str, type_: str) -> int:
+        """The tombstone of a record of that type; waits for it: its offset. Raises DeliveryUnknown, BrokerError."""
+        return self._write(base, key, None, tombstone(type_))
 
-    def send(self, base: str, key: str, value: bytes | None, on_delivery: Delivered | None = None) -> None:
-        """Any other record (snapshots, the DLQ), to the place that its run has in that topic."""
-        self._send(base, key, value, on_delivery)
-
-    def _send(self, base: str, key: str, value: bytes | None, on_delivery: Delivered | None) -> None:
+    def send(
+        self,
+        base: str,
+        key: str,
+        value: bytes | None,
+        type_: str,
+        on_delivery: Delivered | None = None,
+        nonce: str = "",
+        by: Producer | None = None,
+    ) -> None:
+        """A record of that type, to the place that its run or worker has in that topic. `nonce`: of the attempt that it belongs to."""
         topic, partition = self.topics.place(base, key)
-        self.producer.send(topic, partition, key.encode(), value, _HEADERS, on_delivery)
+        signed = self.signed(topic, type_, key.encode(), value, nonce)
+        (by or self.producer).send(topic, partition, key.encode(), value, (*_HEADERS, *signed), on_delivery)
+
+    def _write(self, base: str, key: str, value: bytes | None, type_: str, nonce: str = "") -> int:
+        topic, partition = self.topics.place(base, key)
+        signed = self.signed(topic, type_, key.encode(), value, nonce)
+        return self.producer.write(topic, partition, key.encode(), value, (*_HEADERS, *signed))
+
+    def signed(self, topic: str, type_: str, key: bytes | None, value: bytes | None, nonce: str = "") -> headers.Headers:
+        """The headers that say who writes this. Whoever writes past this class, chunks of artifacts say, needs them too."""
+        return self.gate.sign(type_, audience(self.topics.cluster_id, topic), key, value, nonce)
 
     # --- reading
 
-    def decode(self, message: Message) -> codec.AnyRecord | errors.NewerRecord | None:
-        """The record of a message; NewerRecord (returned, not raised) if only a newer version can read it; None for junk."""
+    def origin(self, message: Message) -> Origin:
+        """Who wrote it. To be asked before anything reads the value. Raises BadSignature if it is not to be read."""
+        try:
+            if message.dated and self.gate.policy is Policy.REQUIRE:
+                raise errors.BadSignature(why="its time is its writer's: message.timestamp.type of the topic is not LogAppendTime")
+            aud = audience(self.topics.cluster_id, message.topic)
+            return self.gate.origin(message.headers, message.key, message.value, aud, message.time_ms)
+        except errors.BadSignature as bad:
+            raise errors.BadSignature(**_where(message), why=bad.fields["why"]) from None
+
+    def read(self, message: Message) -> Read | None:
+        """The record of a message; None for junk, and for what nobody who may write it has signed."""
         base = self.topics.base(message.topic)
         try:
-            record = codec.decode(
-                message.value,
-                key=message.key or b"",
-                types=_TYPES.get(base),
-                topic=message.topic,
-                partition=message.partition,
-                offset=message.offset,
-            )
+            origin = self.origin(message)
+            record = self._decoded(message, origin, _TYPES.get(base))
         except errors.NewerRecord as newer:
             self.note_junk(base, newer)
-            return newer
+            return Read(newer, origin)
         except errors.BadRecord as bad:
             self.note_junk(base, bad)
             return None
         if not isinstance(record, WorkerInfo) and (message.topic, message.partition) != self.topics.place(base, record.run_id):
-            self.note_junk(
-                base,
-                errors.BadRecord(
-                    topic=message.topic, partition=message.partition, offset=message.offset, why="its run belongs to another partition"
-                ),
-            )
+            self.note_junk(base, errors.BadRecord(**_where(message), why="its run belongs to another partition"))
             return None
+        return Read(record, origin)
+
+    def decode(self, message: Message) -> codec.AnyRecord | errors.NewerRecord | None:
+        """As `read`, for whoever does not ask where it comes from."""
+        read = self.read(message)
+        return None if read is None else read.record
+
+    def _decoded(self, message: Message, origin: Origin, types: frozenset[str] | None) -> codec.AnyRecord:
+        """Raises NewerRecord, BadRecord."""
+        try:
+            record = codec.decode(message.value, key=message.key or b"", types=types, **_where(message))
+        except errors.NewerRecord as newer:
+            self.check_type(message, origin, str(newer.fields["type"]))
+            raise
+        self.check_type(message, origin, _tag(record))
         return record
+
+    def check_type(self, message: Message, origin: Origin, type_: str) -> None:
+        """That it is signed as what it is: a role is given for a type. Raises BadSignature."""
+        if origin.proved and origin.type != type_[:40]:
+            raise errors.BadSignature(**_where(message), why=f"it was signed as {origin.type!r} and is {type_[:40]!r}")
 
     def note_junk(self, base: str, error: errors.RecordError) -> None:
         self.junk[base] += 1
@@ -152,25 +208,22 @@ class Log:
             logger.warning("passed over: %s", error)
 
     def read_task(self, place: control.TaskPlace, run_id: str, timeout_s: float = 10.0) -> Task:
-        """The Task at its place. Raises NewerRecord, BadRecord (also when another run's record is there), OffsetGone, BrokerError."""
+        """The Task at its place. Raises NewerRecord, BadRecord (also when another run's record is there), BadSignature, OffsetGone,
+        BrokerError."""
         if place.topic not in map(self.topics.name, (topics.TASK, "task.high", "task.low")):
             raise errors.BadRecord(topic=place.topic, partition=place.partition, offset=place.offset, why="no task topic")
         messages = self.read_range((place.topic, place.partition), place.offset, place.offset + 1, timeout_s)
         for message in messages:
-            record = codec.decode(
-                message.value,
-                key=run_id.encode(),
-                types=_TYPES[topics.TASK],
-                topic=place.topic,
-                partition=place.partition,
-                offset=place.offset,
-            )
+            if message.key != run_id.encode():
+                raise errors.BadRecord(**_where(message), why="it belongs to another run")
+            record = self._decoded(message, self.origin(message), _TYPES[topics.TASK])
             assert isinstance(record, Task)
             return record
         raise errors.OffsetGone(topic=place.topic, partition=place.partition, offset=place.offset)
 
-    def read_rows(self, state: RunState, before: int | None = None, timeout_s: float = 30.0) -> list[RowBatch]:
-        """The rows of a run from where its first attempt started, up to the record that ended it or to the topic's end.
+    def read_rows(self, state: RunState, before: int | None = None, timeout_s: float = 30.0) -> list[tuple[RowBatch, str]]:
+        """The rows of a run from where its first attempt started, up to the record that ended it or to the topic's end, each record of
+        them with the kid of its key.
 
         `before`: no records at or behind this offset.
         """
@@ -182,9 +235,9 @@ class Log:
         batches = []
         for message in self.read_range(place, first, min(ends, default=None), timeout_s):
             if message.key == state.run_id.encode():
-                record = self.decode(message)
-                if isinstance(record, RowBatch):
-                    batches.append(record)
+                read = self.read(message)
+                if read is not None and isinstance(read.record, RowBatch):
+                    batches.append((read.record, read.origin.kid))
         return batches
 
     def read_range(self, place: Partition, first: int, until: int | None, timeout_s: float = 30.0) -> Iterator[Message]:
@@ -213,3 +266,15 @@ class Log:
                     )
         finally:
             reader.close()
+
+
+def _tag(record: codec.AnyRecord) -> str:
+    return str(record.__struct_config__.tag)
+
+
+def _nonce(record: control.Record) -> str:
+    return record.nonce if isinstance(record, control.AttemptRecord) else ""
+
+
+def _where(message: Message) -> dict[str, Any]:
+    return {"topic": message.topic, "partition": message.partition, "offset": message.offset}

@@ -54,7 +54,7 @@ class Producer:
         self._thread.start()
 
     def send(
-        self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Any = (), on_delivery: Delivered | None = None
+        self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Any, on_delivery: Delivered | None = None
     ) -> None:
         """Hands the record over; `on_delivery(error, offset)` is called once, on the producer's thread. No error means an offset.
 
@@ -85,7 +85,7 @@ class Producer:
                     continue
                 raise self._cluster.translated(failure, topic, size=len(value or b"")) from failure
 
-    def write(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Any = ()) -> int:
+    def write(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Any) -> int:
         """Sends and waits: the record's offset. Raises DeliveryUnknown (outcome unknown) or another BrokerError.
 
         An inferred delivery is sent again: a record that stands in the log twice means nothing, one that is missing is a lost run.

@@ -29,6 +29,7 @@ class Topics:
 
     prefix: str
     partitions: int
+    cluster_id: str = ""
 
     def name(self, base: str) -> str:
         return self.prefix + base
@@ -86,7 +87,7 @@ def open_topics(cluster: Cluster, create: bool = False) -> Topics:
     counts = {n for name, n in keyed.items() if name not in (spec.WORKER_STATE, spec.ARTIFACT_INDEX)}
     if len(counts) != 1:
         raise errors.TopicMismatch(servers=cluster.servers, detail=f"their partition counts differ: {keyed}")
-    return Topics(settings.topic_prefix, counts.pop())
+    return Topics(settings.topic_prefix, counts.pop(), info.cluster_id)
 
 
 def _refuse_losses(cluster: Cluster, admin: Admin, existing: list[spec.TopicSpec]) -> None:

@@ -18,6 +18,7 @@ from kafka_jupyter.cli import (
     doctor,
     follow_commands,
     kafka_commands,
+    key_commands,
     notebook_commands,
     options,
     run_commands,
@@ -71,6 +72,7 @@ run_commands.add_to(app)
 follow_commands.add_to(app)
 control_commands.add_to(app)
 app.add_typer(dlq_commands.app)
+app.add_typer(key_commands.app)
 app.add_typer(topic_commands.app)
 app.add_typer(store_commands.app)
 app.add_typer(notebook_commands.app)

@@ -63,14 +63,14 @@ def topics(settings: Settings) -> Iterator[Finding]:
 
 
 def round_trip(settings: Settings) -> Iterator[Finding]:
-    """A record there and back: a tombstone of a worker that never was, which nobody minds."""
+    """A record there and back: a tombstone of an upload that never was, which nobody minds."""
     with contextlib.closing(Log.open(Cluster(settings))) as log:
-        key = f"doctor-{secrets.token_hex(4)}"
-        place = log.topics.place(spec.WORKER_STATE, key)
-        log.producer.write(*place, key.encode(), None)  # the first one also opens connections
+        key = f"upload/doctor-{secrets.token_hex(4)}"
+        place = log.topics.place(spec.ARTIFACT_INDEX, key)
+        log.bury(spec.ARTIFACT_INDEX, key, "artifact")  # the first one also opens connections
         before = time.time()
         started = time.perf_counter()
-        offset = log.producer.write(*place, key.encode(), None)
+        offset = log.bury(spec.ARTIFACT_INDEX, key, "artifact")
         took_ms = (time.perf_counter() - started) * 1000
         message = next(log.read_range(place, offset, offset + 1))
     skew = message.time_ms / 1000 - (before + took_ms / 2000)

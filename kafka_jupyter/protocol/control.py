@@ -86,8 +86,11 @@ class Started(AttemptRecord, frozen=True, tag="started"):
 
 
 class Heartbeat(AttemptRecord, frozen=True, tag="heartbeat"):
+    """`beat` rises from 1 within an attempt: a copy of an old one, written by whoever, keeps nobody alive. (0: of an old version.)"""
+
     epoch: int = 0
     step: int = 0
+    beat: int = 0
 
 
 class Checkpointed(AttemptRecord, frozen=True, tag="checkpointed"):

@@ -1,9 +1,10 @@
-"""Record headers. The signature of a later version has its slot here: it covers the exact key and value bytes."""
+"""Record headers. What is signed, and in which bytes, is in signing.py."""
 
 from __future__ import annotations
 
 CONTENT_TYPE = "content-type"
 JSON = b"application/json"
-SIGNATURE = "kj-signature"  # DSSE envelope over key and value; written by nobody and ignored by all in this version
+STATEMENT = "kj-statement"
+SIGNATURE = "kj-signature"
 
-Headers = tuple[tuple[str, bytes], ...]
+Headers = tuple[tuple[str, bytes | None], ...]

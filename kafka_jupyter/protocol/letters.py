@@ -7,8 +7,10 @@ import msgspec
 from kafka_jupyter.protocol.control import TaskPlace
 from kafka_jupyter.protocol.ids import version_1
 
+TYPE = "dead_letter"
 
-class DeadLetter(msgspec.Struct, frozen=True, tag_field="type", tag="dead_letter", omit_defaults=True):
+
+class DeadLetter(msgspec.Struct, frozen=True, tag_field="type", tag=TYPE, omit_defaults=True):
     """`task` is the Task's JSON as it stood in the log (text, because it may be no JSON at all); empty where it was unreadable."""
 
     run_id: str

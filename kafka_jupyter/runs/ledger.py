@@ -26,10 +26,10 @@ class Ledger:
         self.gone: frozenset[str] = frozenset()  # runs that are no longer in the log: shown, never claimed
         self._cut = False
 
-    def control(self, record: control.Record, offset: int, time_ms: int) -> RunState | None:
+    def control(self, record: control.Record, offset: int, time_ms: int, kid: str = "") -> RunState | None:
         """Folds one record in: the run's new state, or None if it had been folded in before."""
         before = self.states.get(record.run_id)
-        after = fold.apply(before, Placed(record, offset, time_ms))
+        after = fold.apply(before, Placed(record, offset, time_ms, kid))
         if self._cut and _speaks_of_more(record, before):
             self.gone |= {record.run_id}
             self.active.pop(record.run_id, None)
@@ -46,7 +46,7 @@ class Ledger:
         self.gone, self._cut = beginning.gone, beginning.cut
         self.active.update((run_id, s) for run_id, s in beginning.states.items() if not s.terminal and run_id not in self.gone)
 
-    def rows(self, batch: RowBatch) -> list[Row]:
+    def rows(self, batch: RowBatch, kid: str = "") -> list[Row]:
         """Keeps the rows; the ones that were new."""
         log = self._logs.get(batch.run_id)
         if log is None:
@@ -54,7 +54,7 @@ class Ledger:
             state = self.states.get(batch.run_id)
             if state is not None and state.terminal:
                 self._remember_ended(batch.run_id)
-        return log.add(batch)
+        return log.add(batch, kid)
 
     def history(self, run_id: str) -> view.History:
         return view.history(self.states[run_id], self._logs.get(run_id))

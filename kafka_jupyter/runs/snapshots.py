@@ -17,11 +17,12 @@ from kafka_jupyter.runs.state import RunState
 
 
 class Snapshot(msgspec.Struct, frozen=True, tag_field="type", tag="snapshot"):
-    """A RunState after `state.upto`, of a run in `partition`."""
+    """A RunState after `state.upto`, of a run in `partition`. `distrust`: what its writer believed (trust.Gate.distrust)."""
 
     partition: int
     state: RunState
     v: int = 1
+    distrust: str = ""
 
 
 class Mark(msgspec.Struct, frozen=True, tag_field="type", tag="mark"):
@@ -30,6 +31,7 @@ class Mark(msgspec.Struct, frozen=True, tag_field="type", tag="mark"):
     partition: int
     upto: int
     v: int = 1
+    distrust: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +43,10 @@ class Unreadable:
 
 _decoder: msgspec.json.Decoder[Snapshot | Mark] = msgspec.json.Decoder(Snapshot | Mark)
 VERSION = 1
+
+
+def type_of(record: Snapshot | Mark) -> str:
+    return str(record.__struct_config__.tag)
 
 
 def key_of(record: Snapshot | Mark) -> str:

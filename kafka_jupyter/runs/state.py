@@ -75,31 +75,37 @@ def _submitted(state: RunState, placed: Placed) -> RunState | None:
     assert isinstance(record, control.Submitted)
     if state.submitted is not None:
         return None
-    return _with(state, submitted=record, submitted_ms=placed.time_ms, task=state.task or record.task)
+    return _with(state, submitted=record, submitted_ms=placed.time_ms, submitter=placed.kid, task=state.task or record.task)
 
 
 # --- records of an attempt
 
 
 def _claimed(state: RunState, placed: Placed) -> RunState:
-    """Rule 1. A claim that does not win still leaves its task ref."""
+    """Rule 1. A claim that does not win still leaves its task ref. Its worker has given it up by then: no copy of it wins later."""
     record = placed.record
     assert isinstance(record, control.Claimed)
     state = _with(state, task=state.task or record.task)
+    claim = (record.n, record.nonce)
     wins = state.open is None and state.state in WAITING and state.wish in (Wish.RUN, Wish.STOP) and record.n == state.last_n + 1
-    if not wins:
-        return _with(state, dropped=state.dropped + 1)
-    attempt = Attempt(record.n, record.worker, record.nonce, placed.time_ms, placed.offset, placed.time_ms)
-    return _with(state, state=_shown(state.wish, attempt), open=attempt, last_n=record.n)
+    if not wins or claim in state.lost_claims:
+        may_win_later = record.n > state.last_n and claim not in state.lost_claims
+        lost = (*state.lost_claims, claim) if may_win_later else state.lost_claims
+        return _with(state, dropped=state.dropped + 1, lost_claims=lost)
+    attempt = Attempt(record.n, record.worker, record.nonce, placed.time_ms, placed.offset, placed.time_ms, kid=placed.kid)
+    lost = tuple(claim for claim in state.lost_claims if claim[0] > record.n)
+    return _with(state, state=_shown(state.wish, attempt), open=attempt, last_n=record.n, lost_claims=lost)
 
 
-def _of_winner(rule: Callable[[RunState, Placed, Attempt], RunState]) -> Rule:
-    """Rule 2: a record of attempt n counts only while n is open, and only with the winner's worker and nonce."""
+def _of_winner(rule: Callable[[RunState, Placed, Attempt], RunState | None]) -> Rule:
+    """Rule 2: a record of attempt n counts only while n is open, and only with the winner's worker, nonce and key."""
 
     def checked(state: RunState, placed: Placed) -> RunState | None:
         record, attempt = placed.record, state.open
         assert isinstance(record, control.AttemptRecord)
-        if attempt is None or (record.n, record.worker, record.nonce) != (attempt.n, attempt.worker, attempt.nonce):
+        if attempt is None:
+            return None
+        if (record.n, record.worker, record.nonce, placed.kid) != (attempt.n, attempt.worker, attempt.nonce, attempt.kid):
             return None
         return rule(state, placed, msgspec.structs.replace(attempt, last=placed.offset, last_ms=placed.time_ms))
 
@@ -112,11 +118,11 @@ def _moved(attempt: Attempt, place: tuple[int, int]) -> Attempt:
     return msgspec.structs.replace(attempt, epoch=epoch, step=step)
 
 
-def _started(state: RunState, placed: Placed, attempt: Attempt) -> RunState:
+def _started(state: RunState, placed: Placed, attempt: Attempt) -> RunState | None:
     record = placed.record
     assert isinstance(record, control.Started)
-    if attempt.started:  # sent again until read back: the first one said where the rows begin
-        return _with(state, open=attempt)
+    if attempt.started:  # sent again until read back, or copied by somebody else: the first one said where the rows begin
+        return None
     start = Start(
         n=record.n,
         worker=record.worker,
@@ -128,35 +134,38 @@ def _started(state: RunState, placed: Placed, attempt: Attempt) -> RunState:
         host=record.host,
         at_ms=placed.time_ms,
         offset=placed.offset,
+        kid=placed.kid,
     )
     attempt = _moved(msgspec.structs.replace(attempt, started=True), start.place)
     return _with(state, open=attempt, state=_shown(state.wish, attempt), starts=(*state.starts, start))
 
 
-def _heartbeat(state: RunState, placed: Placed, attempt: Attempt) -> RunState:
+def _heartbeat(state: RunState, placed: Placed, attempt: Attempt) -> RunState | None:
     record = placed.record
     assert isinstance(record, control.Heartbeat)
-    return _with(state, open=_moved(attempt, (record.epoch, record.step)))
+    if attempt.beat and record.beat <= attempt.beat:  # a copy says nothing of how its worker is by now
+        return None
+    return _with(state, open=_moved(msgspec.structs.replace(attempt, beat=record.beat), (record.epoch, record.step)))
 
 
-def _checkpointed(state: RunState, placed: Placed, attempt: Attempt) -> RunState:
+def _checkpointed(state: RunState, placed: Placed, attempt: Attempt) -> RunState | None:
     record = placed.record
     assert isinstance(record, control.Checkpointed)
     place = (record.epoch, record.step)
-    state = _with(state, open=_moved(attempt, place))
     last = state.checkpoints[-1] if state.checkpoints else None
-    if last is None or (record.n, place) > (last.n, (last.epoch, last.step)):  # else a copy, it must not push out the one before
-        state = checkpoints.with_one_more(state, record)
+    if last is not None and (record.n, place) <= (last.n, (last.epoch, last.step)):
+        return None  # a copy: it must not push out the one before, nor keep its attempt alive
+    state = checkpoints.with_one_more(_with(state, open=_moved(attempt, place)), record)
     if state.progress is not None and place <= state.progress:
         return state
     return _with(state, progress=place, failures_in_row=0, expiries_in_row=0)
 
 
-def _applied(state: RunState, placed: Placed, attempt: Attempt) -> RunState:
+def _applied(state: RunState, placed: Placed, attempt: Attempt) -> RunState | None:
     record = placed.record
     assert isinstance(record, control.Applied)
-    if record.request_id in state.applied:  # sent again, or by a later attempt: what counts is where it was applied first
-        return _with(state, open=attempt)
+    if record.request_id in state.applied:  # sent again, copied, or by a later attempt: what counts is where it was applied first
+        return None
     applications = (*state.applications, record) if CHANGES & record.settings.keys() else state.applications
     return _with(state, open=attempt, applied=(*state.applied, record.request_id), applications=applications)
 

@@ -39,11 +39,12 @@ WAITING = frozenset({State.QUEUED, State.LOST, State.RETRYING})  # what a free s
 
 
 class Placed(msgspec.Struct, frozen=True):
-    """A record where the log has it: offset in its partition of `run_control`, append time in ms."""
+    """A record where the log has it: offset in its partition of `run_control`, append time in ms, and the key that signed it."""
 
     record: control.Record
     offset: int
     time_ms: int
+    kid: str = ""
 
 
 # What can be the record that ended a run; a union, so that a snapshot of a RunState can be read again.
@@ -71,6 +72,8 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     started: bool = False
     epoch: int = 0
     step: int = 0
+    beat: int = 0  # of its last heartbeat
+    kid: str = ""  # of the key that signed the winning Claimed: all records of the attempt must bear it
 
 
 class Start(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -86,6 +89,7 @@ class Start(msgspec.Struct, frozen=True, omit_defaults=True):
     host: str = ""
     at_ms: int = 0
     offset: int = -1  # of its Started: rows read before it was known are shown from here on
+    kid: str = ""
 
     @property
     def place(self) -> tuple[int, int]:
@@ -102,9 +106,11 @@ class RunState(msgspec.Struct, frozen=True, omit_defaults=True):
     first_ms: int = 0
     submitted: control.Submitted | None = None
     submitted_ms: int | None = None
+    submitter: str = ""  # kid of the key that signed its Submitted
     task: control.TaskPlace | None = None
     last_n: int = 0  # number of the last attempt
     open: Attempt | None = None
+    lost_claims: tuple[tuple[int, str], ...] = ()  # (n, nonce) of claims that lost and whose copies could still win
     starts: tuple[Start, ...] = ()
     failures_in_row: int = 0
     expiries_in_row: int = 0

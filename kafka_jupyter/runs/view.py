@@ -25,12 +25,15 @@ class RowLog:
     """The rows of one run as they were read, each (attempt, seq) once. Not filtered: which attempts count is known later."""
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[int, str, str], dict[int, Row]] = {}
-        self._progress: dict[tuple[int, str, str], int] = {}  # seq of the latest BatchProgress: older ones are not kept
+        self._rows: dict[tuple[int, str, str, str], dict[int, Row]] = {}  # by n, worker, nonce, kid
+        self._progress: dict[tuple[int, str, str, str], int] = {}  # seq of the latest BatchProgress: older ones are not kept
 
-    def add(self, batch: RowBatch) -> list[Row]:
-        """Keeps the rows; the ones that were new. (`seq` names a row within its attempt, so a known one is a duplicate.)"""
-        attempt = (batch.n, batch.worker, batch.nonce)
+    def add(self, batch: RowBatch, kid: str = "") -> list[Row]:
+        """Keeps the rows; the ones that were new. (`seq` names a row within its attempt, so a known one is a duplicate.)
+
+        `kid`: of the key that signed the record. Rows of another key than that of the attempt's Claimed never count.
+        """
+        attempt = (batch.n, batch.worker, batch.nonce, kid)
         kept = self._rows.setdefault(attempt, {})
         new: list[Row] = []
         for row in batch.rows:
@@ -48,7 +51,7 @@ class RowLog:
         return new
 
     def of(self, start: Start) -> list[Row]:
-        rows = self._rows.get((start.n, start.worker, start.nonce), {})
+        rows = self._rows.get((start.n, start.worker, start.nonce, start.kid), {})
         return [rows[seq] for seq in sorted(rows)]
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from kafka_jupyter.protocol.cursor import CONTROL, LOG, Cursor
 from kafka_jupyter.server.events import Event
 
-Attempt = tuple[str, int, str, str]  # run_id, n, worker, nonce
+Attempt = tuple[str, int, str, str, str]  # run_id, n, worker, nonce, kid
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -219,7 +219,7 @@ class Hub:
     def _rows(self, change: Change) -> None:
         batch = change.batch
         assert batch is not None
-        attempt = (batch.run_id, batch.n, batch.worker, batch.nonce)
+        attempt = (batch.run_id, batch.n, batch.worker, batch.nonce, change.kid)
         state = self._follower.state(batch.run_id)
         started = state is not None and any(_attempt(state, start) == attempt for start in state.starts)
         entry = Rows(change.partition, change.offset, attempt, started, events.bodies(batch, change.rows))
@@ -309,7 +309,7 @@ class Hub:
 
 
 def _attempt(state: RunState, start: Start) -> Attempt:
-    return (state.run_id, start.n, start.worker, start.nonce)
+    return (state.run_id, start.n, start.worker, start.nonce, start.kid)
 
 
 def _gone(worker_id: str) -> bytes:

@@ -149,9 +149,9 @@ def read(log: Log, ranges: Mapping[int, tuple[int, int]], starts: Iterable[Start
         begins = min((wanted[attempt].log_offset for attempt in seen), default=first)
         for _, attempt, batch in _records(log, place, begins, first, wanted):
             if attempt in seen:
-                rows.add(_renamed(batch))
+                rows.add(_renamed(batch), attempt[-1])
         for offset, attempt, batch in records:
-            new = rows.add(_renamed(batch))
+            new = rows.add(_renamed(batch), attempt[-1])
             if new:
                 found.append(Rows(partition, offset, attempt, True, events.bodies(batch, new)))
                 size += found[-1].size
@@ -171,9 +171,9 @@ def _records(
     if first >= end:
         return
     for message in log.read_range(place, first, end):
-        record = log.decode(message)
-        if isinstance(record, RowBatch):
-            attempt = (record.run_id, record.n, record.worker, record.nonce)
+        found = log.read(message)
+        if found is not None and isinstance(record := found.record, RowBatch):
+            attempt = (record.run_id, record.n, record.worker, record.nonce, found.origin.kid)
             if attempt in wanted:
                 yield message.offset, attempt, record
 

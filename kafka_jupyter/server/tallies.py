@@ -12,7 +12,7 @@ from typing import Any
 from kafka_jupyter.brokers.follow import Change, Follower
 from kafka_jupyter.errors import BrokerError, OffsetGone
 from kafka_jupyter.protocol import control
-from kafka_jupyter.protocol.rows import EpochEnded
+from kafka_jupyter.protocol.rows import EpochEnded, RowBatch
 from kafka_jupyter.runs import view
 from kafka_jupyter.runs.state import RunState, Start
 from kafka_jupyter.runs.tally import Tally
@@ -63,11 +63,11 @@ class Tallies:
         elif change.batch is not None:
             state, batch = self._follower.state(change.run_id), change.batch
             starts = state.starts if state is not None else ()
-            if starts and _is(starts[-1], batch):
+            if starts and _is(starts[-1], batch, change.kid):
                 for row in change.rows:
                     if isinstance(row, EpochEnded):
                         tally.add(row)
-            elif any(_is(start, batch) for start in starts):
+            elif any(_is(start, batch, change.kid) for start in starts):
                 del self._known[change.run_id]  # a late row of an earlier attempt may count or not
 
     # --- runs whose rows are not in memory
@@ -102,11 +102,11 @@ class Tallies:
             return
         log = view.RowLog()
         with contextlib.suppress(OffsetGone):  # of rows that have left the log there is no tally
-            for batch in self._follower.log.read_rows(state):
-                log.add(batch)
+            for batch, kid in self._follower.log.read_rows(state):
+                log.add(batch, kid)
         with self._follower.still():
             self._keep(run_id, Tally(view.history(state, log).epochs))
 
 
-def _is(start: Start, attempt: Any) -> bool:
-    return (start.n, start.worker, start.nonce) == (attempt.n, attempt.worker, attempt.nonce)
+def _is(start: Start, batch: RowBatch, kid: str) -> bool:
+    return (start.n, start.worker, start.nonce, start.kid) == (batch.n, batch.worker, batch.nonce, kid)

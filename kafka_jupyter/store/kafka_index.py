@@ -9,14 +9,16 @@ import msgspec
 
 from kafka_jupyter.brokers.kafka import Message
 from kafka_jupyter.brokers.log import Log
-from kafka_jupyter.errors import BadRecord, NewerRecord, OffsetGone
+from kafka_jupyter.errors import BadRecord, BadSignature, NewerRecord, OffsetGone
 from kafka_jupyter.protocol.codec import VERSION
 from kafka_jupyter.protocol.parts import IndexEntry
+from kafka_jupyter.protocol.signing import tombstone
 from kafka_jupyter.protocol.topics import ARTIFACT_INDEX
 from kafka_jupyter.store.kafka_scan import Scanner
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(IndexEntry)
+TYPE = "artifact"
 
 
 def data_key(sha256: str) -> str:
@@ -70,6 +72,12 @@ class Index:
 
     def _take(self, message: Message) -> None:
         key = (message.key or b"").decode(errors="replace")
+        try:
+            origin = self._log.origin(message)
+            self._log.check_type(message, origin, TYPE if message.value is not None else tombstone(TYPE))
+        except BadSignature as bad:
+            self._log.note_junk(ARTIFACT_INDEX, bad)
+            return
         self._entries.pop(key, None)  # the newest last
         if message.value is None:
             return

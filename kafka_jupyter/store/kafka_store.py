@@ -7,6 +7,7 @@ names. Whatever is deleted leaves the index first: an index entry is a promise t
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import re
 import threading
@@ -20,17 +21,20 @@ from kafka_jupyter.brokers.producer import Producer
 from kafka_jupyter.errors import (
     ArtifactMissing,
     ArtifactTruncated,
+    BadSignature,
     BrokerError,
     DeliveryInferred,
     DeliveryUnknown,
     OffsetGone,
+    TrustError,
 )
 from kafka_jupyter.protocol import ids
 from kafka_jupyter.protocol.parts import IndexEntry, KafkaRef, Ref, UrlRef
+from kafka_jupyter.protocol.signing import tombstone
 from kafka_jupyter.protocol.topics import ARTIFACT, ARTIFACT_INDEX, CHUNK
 from kafka_jupyter.settings import Settings
 from kafka_jupyter.store.base import Stored, describe
-from kafka_jupyter.store.kafka_index import Index, data_key, encode, upload_key
+from kafka_jupyter.store.kafka_index import TYPE, Index, data_key, encode, upload_key
 from kafka_jupyter.store.kafka_scan import Scanner
 from kafka_jupyter.store.source import Source, pieces_of
 
@@ -38,7 +42,8 @@ logger = logging.getLogger(__name__)
 
 WINDOW = 32  # chunks on their way to the broker, of all uploads together: 16 MiB of memory
 AFTERMATH = 128  # records behind a data set that are looked through for tombstones before it is used again
-_Chunk = tuple[str, int, str, bytes | None]  # topic, partition, key, value
+_Record = tuple[str, int, str, str, bytes | None]  # topic, partition, type, key, value
+CHUNK_TYPE = "chunk"
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -64,12 +69,12 @@ class KafkaShelf:
         upload = ids.new_upload_id(source.owner)
         topic, partition = self._log.topics.place(ARTIFACT, upload)
         begun = KafkaRef(topic, partition, -1, pieces_of(source.size), upload, source.size, "")
-        acks = Acks(self._producer, self._window, self._patience_s)
+        acks = Acks(self._log, self._producer, self._window, self._patience_s)
         try:
             acks.send(*self._index_record(upload_key(upload), IndexEntry(source.name, begun)))
-            offsets = Acks(self._producer, self._window, self._patience_s)
+            offsets = Acks(self._log, self._producer, self._window, self._patience_s)
             for number, piece in enumerate(source):
-                offsets.send(topic, partition, f"{upload}/{number}", piece)
+                offsets.send(topic, partition, CHUNK_TYPE, f"{upload}/{number}", piece)
             offsets.wait()
             acks.wait()
         except BrokerError:  # what was written stays, an orphan that `ls` shows: nobody could delete it now
@@ -102,7 +107,7 @@ class KafkaShelf:
             raise ArtifactMissing(name=describe(ref), detail="it was deleted")
         for message in self._messages(ref, ref.offset, ref.last + 1 if ref.last >= 0 else None):
             number = _number(message, ref)
-            if number is None or number in seen:
+            if number is None or number in seen or not self._is_ours(message):
                 continue
             if message.value is None:
                 raise ArtifactMissing(name=describe(ref), detail="it was deleted")
@@ -144,10 +149,10 @@ class KafkaShelf:
         named = [key for key, entry, _ in self._index.items() if key.startswith("data/") and entry.ref.upload == ref.upload]
         for step in (
             [self._index_record(key, None) for key in named],
-            [(ref.topic, ref.partition, f"{ref.upload}/{number}", None) for number in range(ref.chunks)],
+            [(ref.topic, ref.partition, tombstone(CHUNK_TYPE), f"{ref.upload}/{number}", None) for number in range(ref.chunks)],
             [self._index_record(upload_key(ref.upload), None)],
         ):
-            acks = Acks(self._producer, self._window, self._patience_s)
+            acks = Acks(self._log, self._producer, self._window, self._patience_s)
             for record in step:
                 acks.send(*record)
             acks.wait()
@@ -165,7 +170,7 @@ class KafkaShelf:
                     pass
                 start = ref.last + 1
             for message in self._messages(ref, start, start + AFTERMATH) if ref.chunks else ():
-                if message.value is None and _number(message, ref) is not None:
+                if message.value is None and _number(message, ref) is not None:  # whoever wrote it: compaction does not ask
                     return False
                 start = message.offset + 1
         except (ArtifactMissing, ArtifactTruncated) as why:
@@ -183,40 +188,50 @@ class KafkaShelf:
         except OffsetGone as gone:
             raise ArtifactMissing(name=describe(ref), detail="the log does not hold its place any more") from gone
 
-    def _index_record(self, key: str, entry: IndexEntry | None) -> tuple[str, int, str, bytes | None]:
+    def _is_ours(self, message: Message) -> bool:
+        """Whether one who may write chunks has signed it. Another's under the same key is passed over: what was written is still there."""
+        try:
+            self._log.check_type(message, self._log.origin(message), tombstone(CHUNK_TYPE) if message.value is None else CHUNK_TYPE)
+        except BadSignature as bad:
+            self._log.note_junk(ARTIFACT, bad)
+            return False
+        return True
+
+    def _index_record(self, key: str, entry: IndexEntry | None) -> _Record:
         topic, partition = self._log.topics.place(ARTIFACT_INDEX, key)
-        return (topic, partition, key, None if entry is None else encode(entry))
+        return (topic, partition, tombstone(TYPE), key, None) if entry is None else (topic, partition, TYPE, key, encode(entry))
 
 
 class Acks:
     """Sends records and waits until the broker has them all. The window bounds what is on its way: memory, whatever the size."""
 
-    def __init__(self, producer: Producer, window: threading.Semaphore, patience_s: float) -> None:
+    def __init__(self, log: Log, producer: Producer, window: threading.Semaphore, patience_s: float) -> None:
         self.first = -1  # offsets
         self.last = -1
+        self._log = log
         self._producer = producer
         self._window = window
         self._patience_s = patience_s + 5  # the producer itself gives up earlier, and says why
         self._changed = threading.Condition()
         self._open = 0
-        self._again: list[_Chunk] = []  # the client only believes that they were written
-        self._error: BrokerError | None = None
+        self._again: list[_Record] = []  # the client only believes that they were written
+        self._error: BrokerError | TrustError | None = None
 
-    def send(self, topic: str, partition: int, key: str, value: bytes | None) -> None:
+    def send(self, topic: str, partition: int, type_: str, key: str, value: bytes | None) -> None:
         """Raises the error of an earlier record of this batch, if there was one."""
         if not self._window.acquire(timeout=self._patience_s):
             raise self._too_long(topic)
         with self._changed:
             self._open += 1
-        chunk = (topic, partition, key, value)
+        record = (topic, partition, type_, key, value)
         try:
             if self._error is not None:
                 raise self._error
-            self._producer.send(
-                topic, partition, key.encode(), value, on_delivery=lambda error, offset: self._delivered(chunk, error, offset)
-            )
-        except BrokerError as error:
-            self._delivered(chunk, error, -1)
+            signed = self._log.signed(topic, type_, key.encode(), value)
+            told = functools.partial(self._delivered, record)
+            self._producer.send(topic, partition, key.encode(), value, signed, told)
+        except (BrokerError, TrustError) as error:
+            self._delivered(record, error, -1)
             raise
 
     def wait(self) -> None:
@@ -231,15 +246,15 @@ class Acks:
                 raise self._too_long(ARTIFACT)
             if not again:
                 return
-            for chunk in again:
-                self.send(*chunk)
+            for record in again:
+                self.send(*record)
 
-    def _delivered(self, chunk: _Chunk, error: BrokerError | None, offset: int) -> None:
+    def _delivered(self, record: _Record, error: BrokerError | TrustError | None, offset: int) -> None:
         self._window.release()
         with self._changed:
             self._open -= 1
             if isinstance(error, DeliveryInferred):
-                self._again.append(chunk)
+                self._again.append(record)
             elif error is not None:
                 self._error = self._error or error
             else:

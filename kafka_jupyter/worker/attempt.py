@@ -80,6 +80,7 @@ class Attempt:
         self._farewell = Farewell(site, self._own, self._reporter)
         self._state = state
         self._heartbeat_due_s = now_s + heartbeat_period(site.settings.lease_ttl_s)
+        self._beats = 0
         self._read_back_s = now_s  # up to when we surely know what the log says
         site.outbox.put(control.Claimed(**self._own, task=self._place))
 
@@ -97,6 +98,7 @@ class Attempt:
         mine = state.open is not None and (state.open.n, state.open.nonce) == (self.n, self.nonce)
         if self.phase is Phase.CLAIMING:
             if mine:
+                self._state = state
                 self._checkpoints.sweep(state)
                 self._won(shutting_down)
             elif state.terminal or state.open is not None or state.last_n >= self.n or not state.claimable:
@@ -168,13 +170,16 @@ class Attempt:
             return
         epoch, step = self._reporter.place
         try:
-            self._site.log.send_control(control.Heartbeat(**self._own, epoch=epoch, step=step))
+            self._beats += 1
+            self._site.log.send_control(control.Heartbeat(**self._own, epoch=epoch, step=step, beat=self._beats))
         except errors.BrokerError as failure:
             logger.debug("heartbeat of %s not sent: %s", self.run_id, failure)
 
     # --- the way of the attempt
 
     def _won(self, shutting_down: bool) -> None:
+        assert self._state.open is not None
+        self._site.log.gate.signer.bind(self.nonce, self._state.open.kid)
         if shutting_down:
             self._say(endings.released(self._own, "shutdown"))
             return

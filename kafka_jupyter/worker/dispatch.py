@@ -29,6 +29,7 @@ class TaskSeen:
     task: Task | None = None
     why: str = ""
     newer: bool = False
+    refused: bool = False  # nobody who may write tasks has signed it
 
 
 class Dispatch:
@@ -100,6 +101,11 @@ class Dispatch:
     def _seen(self, message: Message) -> TaskSeen:
         place = TaskPlace(message.topic, message.partition, message.offset)
         raw = (place, message.time_ms, message.key or b"", message.value or b"")
+        try:
+            self._log.origin(message)
+        except errors.BadSignature as bad:
+            self._log.note_junk(topics.TASK, bad)
+            return TaskSeen(*raw, why=str(bad), refused=True)
         record = self._log.decode(message)
         if isinstance(record, Task):
             return TaskSeen(*raw, task=record)

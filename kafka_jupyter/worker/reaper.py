@@ -17,7 +17,7 @@ from kafka_jupyter import errors
 from kafka_jupyter.brokers.follow import Change, Follower
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.brokers.producer import Producer
-from kafka_jupyter.protocol import codec, control, letters, topics
+from kafka_jupyter.protocol import control, letters, topics
 from kafka_jupyter.runs import choose, view
 from kafka_jupyter.runs.lease import SilenceClock, heartbeat_period
 from kafka_jupyter.runs.state import RunState, State, too_old_ms
@@ -113,9 +113,8 @@ class Reaper:
             run_id, why, place=state.task, attempts=state.last_n, traceback=str(error.get("traceback", "")), by=self._worker_id
         )
         try:
-            self._log.send(
-                topics.TASK_DLQ, run_id, msgspec.json.encode(letter), lambda failure, _: self._letters.put((state, why, failure))
-            )
+            text = msgspec.json.encode(letter)
+            self._log.send(topics.TASK_DLQ, run_id, text, letters.TYPE, lambda failure, _: self._letters.put((state, why, failure)))
         except errors.BrokerError as failure:
             self._letters.put((state, why, failure))
 
@@ -132,9 +131,8 @@ class Reaper:
             logger.warning("the letter of %s, which is DEAD, waits: %s", state.run_id, failure)
 
     def _expired(self, record: control.Expired) -> None:
-        topic, partition = self._log.topics.place(topics.RUN_CONTROL, record.run_id)
         try:
-            self._producer.send(topic, partition, record.run_id.encode(), codec.encode(record))
+            self._log.send_control(record, by=self._producer)
         except errors.BrokerError as failure:
             logger.warning("could not append Expired for %s: %s", record.run_id, failure)
 

@@ -60,13 +60,14 @@ class Snapshotter:
             if due and choose.rank(f"mark/{partition}", self._worker_id, live) == 0:
                 self._writing[partition] = written = _Round(upto, self._changed.pop(partition, {}))
                 for state in written.states.values():
-                    self._send(snapshots.Snapshot(partition, state), written.delivered)
+                    self._send(snapshots.Snapshot(partition, state, distrust=self._follower.distrust), written.delivered)
 
     def _finish(self, partition: int, written: _Round, now_s: float) -> None:
         if written.error is None:
             self._marked[partition] = written.upto
             self._unmarked.pop(partition, None)
-            self._send(snapshots.Mark(partition, written.upto), None)  # if it is lost, readers start earlier, that is all
+            mark = snapshots.Mark(partition, written.upto, distrust=self._follower.distrust)
+            self._send(mark, None)  # if it is lost, readers start earlier, that is all
             return
         if partition not in self._unmarked:
             logger.warning("no mark for partition %d of run_control: %s", partition, written.error)
@@ -78,7 +79,8 @@ class Snapshotter:
 
     def _send(self, record: snapshots.Snapshot | snapshots.Mark, on_delivery: Delivered | None) -> None:
         try:
-            self._log.send(topics.RUN_STATE, snapshots.key_of(record), msgspec.json.encode(record), on_delivery)
+            encoded = msgspec.json.encode(record)
+            self._log.send(topics.RUN_STATE, snapshots.key_of(record), encoded, snapshots.type_of(record), on_delivery)
         except errors.BrokerError as failure:
             if on_delivery is not None:
                 on_delivery(failure, -1)

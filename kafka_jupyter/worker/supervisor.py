@@ -85,17 +85,19 @@ class Supervisor:
         self._away = False  # Kafka, for so long that it was said
         self._equipment = frames.Equipment()
         self.stuck = False  # after `run`: a thread waits for the store, perhaps for ever
+        self.outdated = False  # after `run`: the trust file distrusts other keys by now, a new supervisor must read the log once more
 
     # --- life
 
     def run(self) -> None:
         """Works until stopped. Raises BrokerError when there is no Kafka to begin with, or when it can never be heard again: a worker
-        that cannot claim must not stay announced as free."""
+        that cannot claim must not stay announced as free; NotTrusted when nobody would believe it."""
         with contextlib.ExitStack() as closing:
             children = Children(name="kafka_jupyter-children")  # first: it imports Keras meanwhile
             closing.callback(children.close)
             log = Log.open(Cluster(self.settings))
             closing.callback(log.close)
+            log.check_own(WorkerInfo)
             store = open_store(self.settings, log)
             closing.callback(store.close)
             asking = Reader(log.cluster)
@@ -103,7 +105,7 @@ class Supervisor:
             folder = closing.enter_context(tempfile.TemporaryDirectory(prefix="kafka_jupyter-", ignore_cleanup_errors=True))
             pool = concurrent.futures.ThreadPoolExecutor(max(4, 2 * self._slots), "kafka_jupyter-transfer")
             closing.callback(self._end, pool)
-            follower = Follower(log, rows=False)
+            follower = Follower(log, rows=False, ends_outdated=False)
             self._site = Site(
                 self.settings, self.worker_id, self.host, self._slots, Path(folder), log, follower, store, Outbox(log),
                 children, asking, pool, self._queue.put,
@@ -141,7 +143,7 @@ class Supervisor:
         self._site.children.close()
         try:
             if self._announced:
-                self._site.log.bury_worker(self.worker_id)
+                self._site.log.bury(topics.WORKER_STATE, self.worker_id, "worker")
         except errors.BrokerError as failure:
             logger.warning("no goodbye to Kafka: %s", failure)
 
@@ -188,6 +190,10 @@ class Supervisor:
 
     def _tick(self, now_s: float) -> None:
         self._check()
+        if self._site.follower.outdated and not self.outdated:
+            self.outdated = True
+            logger.warning("the trust file distrusts other keys than before: what runs is handed over, and the log read once more")
+            self._begin_stop()
         for attempt in list(self._attempts.values()):
             attempt.tick(now_s)
             if attempt.finished:
@@ -270,6 +276,7 @@ class Supervisor:
         if not isinstance(record, control.Claimed) or state.open is None or state.open.worker != self.worker_id:
             return
         if record.nonce == state.open.nonce and (attempt is None or attempt.nonce != record.nonce):
+            self._site.log.gate.signer.bind(record.nonce, state.open.kid)
             given_up = control.Released(run_id=record.run_id, n=record.n, worker=record.worker, nonce=record.nonce, reason="unwanted")
             self._site.outbox.put(given_up)
 
@@ -288,7 +295,7 @@ class Supervisor:
         claimed = seen.task is None or (state is not None and (state.terminal or state.last_n > 0))
         self._commits.seen(seen.place, run_id, claimed)
         if seen.task is None:
-            if not seen.newer:
+            if not seen.newer and not seen.refused:  # a stranger may write any run's key: no letter, no end for that run
                 self._bury_junk(run_id, seen)
             return
         self._recent[seen.place] = seen.task
@@ -304,7 +311,7 @@ class Supervisor:
             run_id, seen.why, place=seen.place, task=seen.value[:65536].decode("utf-8", "replace"), by=self.worker_id
         )
         try:
-            self._site.log.send(topics.TASK_DLQ, run_id[:200], msgspec.json.encode(letter))
+            self._site.log.send(topics.TASK_DLQ, run_id[:200], msgspec.json.encode(letter), letters.TYPE)
         except errors.BrokerError as failure:
             logger.warning("no letter for the junk at %s[%d]@%d: %s", seen.place.topic, seen.place.partition, seen.place.offset, failure)
 
@@ -365,14 +372,21 @@ def main(settings: Settings, slots: int = 1, name: str = "") -> None:
     logging.getLogger("kafka_jupyter").setLevel(logging.INFO)
     if hasattr(faulthandler, "register"):  # POSIX
         faulthandler.register(signal.SIGUSR1)
+    told_to_stop = False
     supervisor = Supervisor(resolve(settings), slots, name)
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
+        nonlocal told_to_stop
+        told_to_stop = True
         supervisor.stop()
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
     supervisor.run()
+    while supervisor.outdated and not supervisor.stuck and not told_to_stop:
+        supervisor = Supervisor(resolve(settings), slots, name)
+        if not told_to_stop:  # a signal that came in between told the old one
+            supervisor.run()
     if supervisor.stuck:
         logger.warning("the store is silent: the thread that waits for it is left behind")
         logging.shutdown()

@@ -59,7 +59,9 @@ def endless_line(log: Log, servers: str) -> None:
     producer = confluent_kafka.Producer(settings)
     batch = RowBatch(CHEST.run_id, 1, CHEST.worker, "n" * 16, [row])
     failures: list[Any] = []
-    producer.produce(topic, codec.encode(batch), CHEST.run_id, partition, on_delivery=lambda error, _: failures.append(error))
+    value = codec.encode(batch)
+    signed = list(log.signed(topic, "rows", CHEST.run_id.encode(), value))
+    producer.produce(topic, value, CHEST.run_id, partition, on_delivery=lambda error, _: failures.append(error), headers=signed)
     assert producer.flush(30) == 0
     assert failures == [None]
 

@@ -122,7 +122,7 @@ class Doer:
         try:
             for base in ("task", "run_control", "training_log"):
                 for raw in read_recent(stage.settings.bootstrap_servers, stage.settings.topic_prefix + base, ECHOED):
-                    producer.send(stage.settings.topic_prefix + base, raw.partition, raw.key, raw.value)
+                    producer.send(stage.settings.topic_prefix + base, raw.partition, raw.key, raw.value, raw.headers)
             producer.flush(10)
         finally:
             producer.close()

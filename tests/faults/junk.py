@@ -18,6 +18,7 @@ from tests.faults.figures import Budget, Figure
 from tests.faults.rawlog import Raw, read_recent
 from tests.faults.stage import Stage, Tiny
 from tests.support.jupyter_server import jupyter_server
+from tests.support.raw import signed
 
 WHOLE = 10_000
 SAMPLES = 200  # true records of each partition, to be mutated
@@ -77,7 +78,7 @@ def _spill(stage: Stage, samples: dict[str, list[Raw]], chance: random.Random, b
                 topic, partition = chance.choice(places)
                 if key is None and base in _COMPACTED:  # the broker itself refuses those
                     key = b"\x00"
-                producer.send(topic, partition, key, value)
+                producer.send(topic, partition, key, value, signed(stage.log, topic, key, value))
                 written += 1
         assert producer.flush(60) == 0
     return written

@@ -22,6 +22,7 @@ from tests.faults.checker import Verdict
 from tests.faults.crew import Post
 from tests.faults.figures import Budget, Figure
 from tests.faults.stage import Stage, Tiny
+from tests.support import raw
 
 WAITS = "waits"
 LETTER = "a letter"  # in task_dlq, and no run at all
@@ -78,7 +79,7 @@ def _wrong_labels(task: Task) -> Task:
 def _written(log: Log, task: Task, value: bytes) -> str:
     """These bytes where a Task should be, announced as one."""
     topic, partition = log.topics.place(topics.TASK, task.run_id)
-    offset = log.producer.write(topic, partition, task.run_id.encode(), value)
+    offset = raw.write(log, (topic, partition), task.run_id.encode(), value)
     log.write_control(control.Submitted(run_id=task.run_id, task=control.TaskPlace(topic, partition, offset), name=task.name))
     return task.run_id
 
@@ -95,7 +96,7 @@ def _newer(stage: Stage, task: Task) -> str:
 
 def _junk(stage: Stage, task: Task) -> str:
     topic, partition = stage.log.topics.place(topics.TASK, task.run_id)
-    stage.log.producer.write(topic, partition, task.run_id.encode(), random.Random(task.run_id).randbytes(500))
+    raw.write(stage.log, (topic, partition), task.run_id.encode(), random.Random(task.run_id).randbytes(500))
     return task.run_id
 
 

@@ -57,6 +57,7 @@ class Raw:
     time_ms: int
     key: bytes | None
     value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 @dataclasses.dataclass
@@ -150,7 +151,8 @@ def _partition(client: confluent_kafka.Consumer, topic: str, partition: int, las
         assert time.monotonic() < deadline, f"{topic}[{partition}] could not be read from {low} to {high}"
         for message in client.consume(500, 0.05):
             if message.error() is None:  # a broker that is away is none of our business
-                found.append(Raw(partition, message.offset(), message.timestamp()[1], message.key(), message.value()))
+                headers = tuple(message.headers() or ())
+                found.append(Raw(partition, message.offset(), message.timestamp()[1], message.key(), message.value(), headers))
     return [raw for raw in found if raw.offset < high]
 
 

@@ -15,6 +15,7 @@ from kafka_jupyter.brokers.log import LOGGED_JUNK
 from kafka_jupyter.brokers.producer import Producer
 from kafka_jupyter.client import Client, TrainingRun
 from kafka_jupyter.protocol import control, ids, topics
+from tests.support import raw
 from tests.support.jupyter_server import JupyterServer, jupyter_server
 from tests.support.scene import Scene
 from tests.support.training import mlp, task_of
@@ -63,14 +64,15 @@ def junk(topic: str, seed: str) -> list[tuple[bytes | None, bytes]]:
 
 
 def spill(scene: Scene, rounds: int) -> None:
-    """Writes junk of every kind into every partition of every topic."""
+    """Writes junk of every kind into every partition of every topic, a stranger's and one's who may write there."""
     producer = Producer(scene.log.cluster)
     for spec in topics.table(scene.log.topics.partitions):
         for name, partition in scene.log.topics.all_places(spec.name):
             for seed in range(rounds):
                 for key, value in junk(spec.name, f"{spec.name}/{partition}/{seed}"):
                     if key is not None or spec.cleanup != "compact":  # the broker itself refuses those
-                        producer.send(name, partition, key, value)
+                        signed = raw.signed(scene.log, name, key, value) if seed % 2 else ()
+                        producer.send(name, partition, key, value, signed)
     assert producer.flush(60) == 0
     producer.close()
 

@@ -71,7 +71,7 @@ def test_headless_a_busy_worker_that_could_take_it_is_waited_for(queue: Queue) -
     queue.player.log.send_worker(WorkerInfo("box-1", "box", free=0, running=["other"]))
     wait_until(queue.follower.workers, "the worker was never seen")
     queue.look(patience, FIVE_MINUTES)
-    queue.player.log.bury_worker("box-1")
+    queue.player.log.bury("worker_state", "box-1", "worker")
     wait_until(lambda: not queue.follower.workers(), "the worker never went")
     queue.look(patience, FIVE_MINUTES + 1)
     queue.look(patience, 2 * FIVE_MINUTES)

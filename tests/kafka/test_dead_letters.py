@@ -13,17 +13,18 @@ from kafka_jupyter import errors
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.client import Client, redrive
 from kafka_jupyter.protocol import codec, control, ids, topics
-from kafka_jupyter.protocol.letters import DeadLetter
+from kafka_jupyter.protocol.letters import TYPE, DeadLetter
 from kafka_jupyter.protocol.parts import InlineBytes
 from kafka_jupyter.protocol.task import Task
 from kafka_jupyter.settings import Settings
+from tests.support import raw
 from tests.support.cli import cli
 from tests.support.playing import Player, task
 from tests.support.waiting import wait_until
 
 
 def bury(log: Log, letter: DeadLetter) -> None:
-    log.send(topics.TASK_DLQ, letter.run_id, msgspec.json.encode(letter))
+    log.send(topics.TASK_DLQ, letter.run_id, msgspec.json.encode(letter), TYPE)
     assert log.producer.flush(10) == 0
 
 
@@ -49,7 +50,7 @@ def unreadable(log: Log) -> DeadLetter:
     text = codec.encode(task(run_id, name="broken")).decode().replace('"epochs":3', '"epochs":"three"')
     assert "three" in text
     topic, partition = log.topics.place(topics.TASK, run_id)
-    offset = log.producer.write(topic, partition, run_id.encode(), text.encode())
+    offset = raw.write(log, (topic, partition), run_id.encode(), text.encode())
     letter = DeadLetter(
         run_id, "it is not a task of kafka_jupyter", place=control.TaskPlace(topic, partition, offset), task=text, by="box-1"
     )
@@ -66,8 +67,8 @@ def tasks(log: Log, run_id: str) -> list[Task]:
 def test_letters_come_newest_first_each_task_once_and_junk_is_counted(client: Client, log: Log) -> None:
     first, second = dead(log), unreadable(log)
     bury(log, second)  # another worker has buried it as well
-    log.send(topics.TASK_DLQ, "junk", b"\xff no letter")
-    log.send(topics.TASK_DLQ, "newer", b'{"type": "dead_letter", "v": 2, "run_id": "newer", "why": "?"}')
+    log.send(topics.TASK_DLQ, "junk", b"\xff no letter", TYPE)
+    log.send(topics.TASK_DLQ, "newer", b'{"type": "dead_letter", "v": 2, "run_id": "newer", "why": "?"}', TYPE)
     log.producer.flush(10)
     assert [buried.letter.run_id for buried in client.dead_letters()] == [second.run_id, first.run_id]
     assert [buried.letter.run_id for buried in client.dead_letters(1)] == [second.run_id]

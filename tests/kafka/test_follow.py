@@ -22,6 +22,7 @@ from kafka_jupyter.protocol.workers import WorkerInfo
 from kafka_jupyter.runs import snapshots
 from kafka_jupyter.runs.state import State
 from kafka_jupyter.settings import Settings
+from tests.support import raw
 from tests.support.playing import Player
 from tests.support.waiting import wait_until
 
@@ -100,7 +101,7 @@ def test_the_second_attempts_rows_replace_those_of_the_first(log: Log) -> None:
 def test_junk_in_every_topic_is_counted_and_passed_over(log: Log) -> None:
     for base in (topics.RUN_CONTROL, topics.TRAINING_LOG, topics.WORKER_STATE, topics.RUN_STATE):
         for value in (b"\x00\xff", b'{"hello": "world"}', b"[1,2", b""):
-            log.send(base, "digits-0", value)
+            log.send(base, "digits-0", value, raw.TYPES[base])
     log.producer.flush(10)
     run = Player.new(log).whole()
     with following(log) as follower:
@@ -113,7 +114,7 @@ def test_a_record_of_a_newer_version_makes_only_its_run_read_only(log: Log) -> N
     run, other = Player.new(log), Player.new(log)
     run.submit()
     other.submit()
-    log.send(topics.RUN_CONTROL, run.run_id, msgspec.json.encode({"type": "claimed", "v": 99, "run_id": run.run_id}))
+    log.send(topics.RUN_CONTROL, run.run_id, msgspec.json.encode({"type": "claimed", "v": 99, "run_id": run.run_id}), "claimed")
     log.producer.flush(10)
     with following(log) as follower:
         assert [state.run_id for state in follower.waiting()] == [other.run_id]
@@ -123,7 +124,9 @@ def test_a_record_of_a_newer_version_makes_only_its_run_read_only(log: Log) -> N
 def test_a_run_under_another_runs_key_is_junk(log: Log) -> None:
     run = Player.new(log)
     run.submit()
-    log.send(topics.RUN_CONTROL, "foreign-1", msgspec.json.encode({"type": "cancel", "v": 1, "run_id": run.run_id, "request_id": "x"}))
+    log.send(
+        topics.RUN_CONTROL, "foreign-1", msgspec.json.encode({"type": "cancel", "v": 1, "run_id": run.run_id, "request_id": "x"}), "cancel"
+    )
     log.producer.flush(10)
     with following(log) as follower:
         assert follower.state(run.run_id).state is State.QUEUED  # type: ignore[union-attr]
@@ -138,11 +141,11 @@ def test_a_reader_that_starts_from_snapshots_knows_the_same_as_one_that_reads_al
         for partition in range(3):
             mine = [s for s in states.values() if log.topics.place(topics.RUN_CONTROL, s.run_id)[1] == partition]
             for state in mine:
-                snapshot = snapshots.Snapshot(partition, state)
-                log.send(topics.RUN_STATE, snapshots.key_of(snapshot), msgspec.json.encode(snapshot))
+                snapshot = snapshots.Snapshot(partition, state, distrust=log.gate.distrust)
+                log.send(topics.RUN_STATE, snapshots.key_of(snapshot), msgspec.json.encode(snapshot), "snapshot")
             if mine:
-                mark = snapshots.Mark(partition, max(s.upto for s in mine))
-                log.send(topics.RUN_STATE, snapshots.key_of(mark), msgspec.json.encode(mark))
+                mark = snapshots.Mark(partition, max(s.upto for s in mine), distrust=log.gate.distrust)
+                log.send(topics.RUN_STATE, snapshots.key_of(mark), msgspec.json.encode(mark), "mark")
         log.producer.flush(10)
     with following(log) as fast:
         assert sum(fast.beginning.offsets.values()) > 0
@@ -158,7 +161,7 @@ def test_workers_are_alive_while_they_renew_their_record_and_gone_after_a_tombst
         log.send_worker(WorkerInfo("box-2", "box", period_s=60))
         wait_until(lambda: len(follower.workers()) == 2, "the workers never showed up")
         wait_until(lambda: [w.worker_id for w in follower.workers()] == ["box-2"], "a silent worker stays alive")
-        log.bury_worker("box-2")
+        log.bury(topics.WORKER_STATE, "box-2", "worker")
         wait_until(lambda: not follower.workers(), "a buried worker stays alive")
 
 
@@ -222,10 +225,10 @@ def test_a_snapshot_that_only_a_newer_version_can_read_hides_no_run(log: Log) ->
         known = slow.state(run.run_id)
     assert known is not None
     partition = log.topics.place(topics.RUN_CONTROL, run.run_id)[1]
-    theirs = snapshots.Snapshot(partition, known, v=99)
-    log.send(topics.RUN_STATE, snapshots.key_of(theirs), msgspec.json.encode(theirs))
-    mark = snapshots.Mark(partition, known.upto)
-    log.send(topics.RUN_STATE, snapshots.key_of(mark), msgspec.json.encode(mark))
+    theirs = snapshots.Snapshot(partition, known, v=99, distrust=log.gate.distrust)
+    log.send(topics.RUN_STATE, snapshots.key_of(theirs), msgspec.json.encode(theirs), "snapshot")
+    mark = snapshots.Mark(partition, known.upto, distrust=log.gate.distrust)
+    log.send(topics.RUN_STATE, snapshots.key_of(mark), msgspec.json.encode(mark), "mark")
     log.producer.flush(10)
     with following(log) as fast:
         assert fast.state(run.run_id) == known

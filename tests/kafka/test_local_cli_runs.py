@@ -98,7 +98,7 @@ def test_what_a_command_prints_as_json_has_the_keys_of_the_document(log: Log, se
     queued.submit()
     log.send_worker(WorkerInfo("box-1-x", "box-1"))
     letter = DeadLetter(dead.run_id, "poison", task=codec.encode(task(dead.run_id)).decode())
-    log.send(topics.TASK_DLQ, dead.run_id, msgspec.json.encode(letter))
+    log.send(topics.TASK_DLQ, dead.run_id, msgspec.json.encode(letter), "dead_letter")
     assert log.producer.flush(10) == 0
 
     def printed(*words: str) -> Any:

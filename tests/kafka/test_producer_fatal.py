@@ -45,7 +45,7 @@ def test_after_a_fatal_error_every_record_is_accounted_for_and_writing_goes_on(
 
         def send(i: int) -> None:
             value = b"x" * (2 * LIMIT if i == TOO_LARGE else 10)
-            producer.send(topic, 0, str(i).encode(), value, on_delivery=lambda error, _offset: told(i, error))
+            producer.send(topic, 0, str(i).encode(), value, (), lambda error, _offset: told(i, error))
 
         def dead() -> bool:
             try:
@@ -54,7 +54,7 @@ def test_after_a_fatal_error_every_record_is_accounted_for_and_writing_goes_on(
                 return bool(failure.args[0].code() == KafkaError._FATAL)
             return False
 
-        assert producer.write(topic, 0, b"before", b"") == 0
+        assert producer.write(topic, 0, b"before", b"", ()) == 0
         try:
             send(0)
             assert busy.wait(15)
@@ -71,5 +71,5 @@ def test_after_a_fatal_error_every_record_is_accounted_for_and_writing_goes_on(
         assert isinstance(outcomes[TOO_LARGE], errors.RecordTooLarge)
         told_errors = {type(error) for error in outcomes.values() if error is not None}
         assert told_errors <= {errors.RecordTooLarge, errors.DeliveryUnknown}  # the former also for what shared its request
-        assert producer.write(topic, 0, b"after", b"") > 0
+        assert producer.write(topic, 0, b"after", b"", ()) > 0
         assert "met a fatal error and is made anew" in caplog.text

@@ -31,6 +31,7 @@ from kafka_jupyter.protocol.topics import ARTIFACT, ARTIFACT_INDEX, CHUNK
 from kafka_jupyter.settings import Settings
 from kafka_jupyter.store import Store, digest, open_store
 from kafka_jupyter.store.kafka_store import AFTERMATH
+from tests.support import raw
 from tests.support.waiting import wait_until
 
 Open = Callable[..., Store]
@@ -68,7 +69,7 @@ def written(log: Log, chunks: list[tuple[int, bytes | None]], **changes: object)
     """An upload of DATA as somebody else may have left it: (number, bytes) in this order; its reference."""
     upload = new_upload_id()
     topic, partition = log.topics.place(ARTIFACT, upload)
-    offsets = [log.producer.write(topic, partition, f"{upload}/{number}".encode(), value) for number, value in chunks]
+    offsets = [raw.write(log, (topic, partition), f"{upload}/{number}".encode(), value) for number, value in chunks]
     ref = KafkaRef(topic, partition, min(offsets), len(PARTS), upload, SIZE, SHA256, max(offsets))
     return msgspec.structs.replace(ref, **changes)
 
@@ -121,10 +122,10 @@ def test_uploads_that_interleave_in_one_partition_do_not_mix(log: Log, another: 
     topic, partition = log.topics.place(ARTIFACT, upload)
     offsets = []
     for number, chunk in enumerate(PARTS):
-        log.producer.write(topic, partition, f"{other}/{number}".encode(), b"foreign")
-        offsets.append(log.producer.write(topic, partition, f"{upload}/{number}".encode(), chunk))
-        log.producer.write(topic, partition, b"\xff/junk", b"junk")
-        log.producer.write(topic, partition, f"{upload}/{10**12}".encode(), b"junk")
+        raw.write(log, (topic, partition), f"{other}/{number}".encode(), b"foreign")
+        offsets.append(raw.write(log, (topic, partition), f"{upload}/{number}".encode(), chunk))
+        raw.write(log, (topic, partition), b"\xff/junk", b"junk")
+        raw.write(log, (topic, partition), f"{upload}/{10**12}".encode(), b"junk")
     ref = KafkaRef(topic, partition, offsets[0], len(PARTS), upload, SIZE, SHA256, offsets[-1])
     assert another().read(ref) == DATA
 
@@ -142,7 +143,7 @@ def test_duplicates_and_another_order_mean_nothing(log: Log, another: Open, orde
 def test_an_upload_without_one_of_its_chunks_is_truncated(log: Log, another: Open, missing: int) -> None:
     for changes in ({}, {"last": -1}):
         ref = written(log, [(n, PARTS[n]) for n in range(len(PARTS)) if n != missing], **changes)
-        log.producer.write(ref.topic, ref.partition, b"somebody/0", b"else")
+        raw.write(log, (ref.topic, ref.partition), b"somebody/0", b"else")
         with promptly(), pytest.raises(ArtifactTruncated, match=f"{SIZE - len(PARTS[missing])} bytes are there, {SIZE} were written"):
             another().fetch(ref)
 
@@ -191,7 +192,7 @@ def test_a_deleted_upload_is_missing(log: Log, another: Open) -> None:
 def test_a_stored_data_set_whose_chunk_was_deleted_is_uploaded_again(log: Log, another: Open) -> None:
     store = another()
     first = store.put_data("x", SIZE, lambda: [DATA], SHA256)
-    log.producer.write(first.topic, first.partition, f"{first.upload}/2".encode(), None)
+    raw.write(log, (first.topic, first.partition), f"{first.upload}/2".encode(), None)
     for fresh in (store, another()):
         second = fresh.put_data("x", SIZE, lambda: [DATA], SHA256)
         assert second.upload != first.upload
@@ -202,7 +203,7 @@ def test_a_stored_data_set_stays_in_use_however_much_comes_after_it(log: Log, an
     store = another()
     ref = store.put_data("x", SIZE, lambda: [DATA], SHA256)
     for n in range(3 * AFTERMATH):
-        log.producer.send(ref.topic, ref.partition, f"other/{n}".encode(), b"x")
+        log.producer.send(ref.topic, ref.partition, f"other/{n}".encode(), b"x", ())
     log.producer.flush(10)
     refs = [fresh.put_data("x", SIZE, lambda: [DATA], SHA256) for fresh in (store, store, another())]
     assert set(refs) == {ref}
@@ -269,7 +270,7 @@ def test_junk_in_the_index_is_counted_and_passed_over(log: Log, another: Open) -
         (b"data/", b"[" * 10_000),
     ]
     for key, value in junk:
-        log.producer.write(topic, partition, key, value)
+        raw.write(log, (topic, partition), key, value)
     store = another()
     assert store.put_data("x", SIZE, lambda: [DATA], SHA256) == ref
     assert [stored.id for stored in store.ls()] == [SHA256]

@@ -135,7 +135,7 @@ def test_a_run_waits_for_a_worker_that_has_what_it_needs(shared: Scene, needs: d
 
 
 def test_junk_in_the_task_topic_goes_to_the_dlq_and_stops_nobody(shared: Scene) -> None:
-    shared.log.send(topics.TASK, "junk-1", b"\xff\x00 no task")
+    shared.log.send(topics.TASK, "junk-1", b"\xff\x00 no task", "task")
     run = submit(shared.log)
     assert shared.ended(run).state is State.SUCCEEDED
     wait_until(lambda: shared.letters("junk-1"), "no letter in task_dlq")

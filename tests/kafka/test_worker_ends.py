@@ -11,6 +11,7 @@ from kafka_jupyter.protocol import control, topics
 from kafka_jupyter.runs.state import State
 from kafka_jupyter.settings import Settings
 from tests.kafka.conftest import NO_CHECKPOINTS
+from tests.support import raw
 from tests.support.scene import READY_S, Scene, gone
 from tests.support.training import endless, submit
 from tests.support.waiting import wait_until
@@ -66,7 +67,7 @@ def test_a_worker_without_a_place_for_dead_letters_goes_on_and_writes_them_when_
     assert own.ended(run).state is State.DEAD
     wait_until(lambda: f"the letter of {run.run_id}, which is DEAD, waits" in worker.log, "it does not say that it has no place", SOON_S)
     junk_place = own.log.topics.place(topics.TASK, "junk")
-    own.log.producer.write(*junk_place, b"junk", b"no task")
+    raw.write(own.log, junk_place, b"junk", b"no task")
     assert own.ended(submit(own.log, "beside it", epochs=1)).state is State.SUCCEEDED
     assert not any(isinstance(record, control.Dead) for record in own.records(run))
     open_topics(own.log.cluster, create=True)

@@ -12,6 +12,7 @@ from kafka_jupyter.protocol.parts import InlineBytes
 from kafka_jupyter.protocol.task import Requirements, Task
 from kafka_jupyter.runs.state import State
 from kafka_jupyter.store import open_store
+from tests.support import raw
 from tests.support.scene import Scene
 from tests.support.training import Submission, mlp, submit, task_of
 from tests.support.waiting import wait_until
@@ -20,7 +21,7 @@ from tests.support.waiting import wait_until
 def submit_raw(scene: Scene, task: Task, value: bytes) -> Submission:
     """Writes these bytes in place of the task, and its Submitted."""
     topic, partition = scene.log.topics.place(topics.TASK, task.run_id)
-    offset = scene.log.producer.write(topic, partition, task.run_id.encode(), value)
+    offset = raw.write(scene.log, (topic, partition), task.run_id.encode(), value)
     scene.log.write_control(control.Submitted(run_id=task.run_id, task=control.TaskPlace(topic, partition, offset), owner=task.owner))
     return Submission(scene.log, task.run_id, task)
 

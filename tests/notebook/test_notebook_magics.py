@@ -101,7 +101,7 @@ def test_a_run_is_paused_resumed_changed_retried_and_its_letter_read(settings: S
         player = Player.new(log)
         player.submit()
         letter = DeadLetter("broken-3f2a9c01b7d4", "it is no task", task='{"type": "task", "fit": {"epochs": "three"}}', by="box-1")
-        log.send(topics.TASK_DLQ, letter.run_id, msgspec.json.encode(letter))
+        log.send(topics.TASK_DLQ, letter.run_id, msgspec.json.encode(letter), "dead_letter")
         log.producer.flush(10)
         env = environment(settings) | connected(settings) | {"IPYTHONDIR": str(tmp_path / "ipython")}
         ran = run_notebook(cells, tmp_path, env)

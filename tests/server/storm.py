@@ -37,7 +37,7 @@ class Run:
         elif dice < 0.06 and self.started:
             self._expire()
         elif dice < 0.1:
-            self.log.send(topics.TRAINING_LOG, self.run_id, b"{not a record")
+            self.log.send(topics.TRAINING_LOG, self.run_id, b"{not a record", "rows")
         elif dice < 0.2:
             self.log.send_control(control.Heartbeat(**self._who(), epoch=self.epoch))
         elif dice < 0.27 and self.unsure:  # a record whose delivery was unknown is sent again

@@ -196,7 +196,7 @@ async def test_a_bad_query_is_400(server: Server, log: Log, query: str) -> None:
 
 async def test_workers_and_health_say_who_is_there(server: Server, log: Log, manager: Manager) -> None:
     log.send_worker(WorkerInfo(worker_id="box-1-ab", name="box-1", slots=2, device="gpu"))
-    log.send("run_control", "junk", b"\xff not a record")
+    log.send("run_control", "junk", b"\xff not a record", "heartbeat")
     log.producer.flush(10)
     player = Player.new(log).whole()
     await known(manager, player.run_id, "SUCCEEDED")
@@ -229,7 +229,7 @@ async def test_a_run_of_a_newer_version_is_shown_as_read_only(server: Server, lo
     player = Player.new(log)
     player.submit()
     value = json.dumps({"type": "leap", "v": 2, "run_id": player.run_id}).encode()
-    log.send("run_control", player.run_id, value)
+    log.send("run_control", player.run_id, value, "leap")
     log.producer.flush(10)
     follower = (await manager.session()).follower
     await eventually(lambda: getattr(follower.state(player.run_id), "newer", False), "the newer record was never read")

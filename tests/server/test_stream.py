@@ -122,7 +122,7 @@ async def test_workers_come_go_and_fall_silent(server: Server, log: Log) -> None
     log.send_worker(WorkerInfo(worker_id="silent-1", name="silent", period_s=0.3))
     log.producer.flush(10)
     await stream.until(lambda seen: len({e.data["worker_id"] for e in seen if e.kind == "worker"}) == 2, "both were there")
-    log.bury_worker("clean-1")
+    log.bury("worker_state", "clean-1", "worker")
     gone = {"clean-1", "silent-1"}
     await stream.until(lambda seen: {e.data["worker_id"] for e in seen if e.kind == "worker" and e.data.get("gone")} == gone, "both went")
     await stream.close()

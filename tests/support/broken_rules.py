@@ -100,11 +100,18 @@ def any_checkpoint_is_progress(state: RunState | None, placed: Placed) -> RunSta
 def a_copy_is_a_checkpoint(state: RunState | None, placed: Placed) -> RunState:
     """The last two that came are the last two, also if one of them is a copy."""
     after = apply(state, placed)
-    record = placed.record
-    counted = after.open is not None and after.open.last == placed.offset
-    if counted and isinstance(record, control.Checkpointed) and record not in after.checkpoints:
+    record, attempt = placed.record, after.open
+    its_own = attempt is not None and isinstance(record, control.AttemptRecord) and record.nonce == attempt.nonce and record.n == attempt.n
+    if its_own and isinstance(record, control.Checkpointed) and record not in after.checkpoints:
         after = msgspec.structs.replace(after, checkpoints=(*after.checkpoints, record)[-2:])
     return after
+
+
+def copies_keep_alive(state: RunState | None, placed: Placed) -> RunState:
+    """A heartbeat that came before is as good as a new one."""
+    if state is not None and state.open is not None and isinstance(placed.record, control.Heartbeat):
+        state = msgspec.structs.replace(state, open=msgspec.structs.replace(state.open, beat=0))
+    return apply(state, placed)
 
 
 def a_superseded_one_keeps_no_names(state: RunState | None, placed: Placed) -> RunState:
@@ -180,6 +187,7 @@ BROKEN: dict[str, tuple[Rules, str]] = {
         a_stop_cancels_whoever_waits: "W6",
         any_checkpoint_is_progress: "P1",
         a_copy_is_a_checkpoint: "C1",
+        copies_keep_alive: "D2",
         a_superseded_one_keeps_no_names: "C3",
     }.items()
 }

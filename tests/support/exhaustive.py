@@ -33,6 +33,7 @@ from tests.support.simulated_store import uploads
 
 PROCESSES = (("v", "x"), ("w", "x"), ("v", "y"))  # worker and nonce; the third was started in the place of the first, under its name
 EPOCHS = 3
+BEATS = 2  # heartbeats of an attempt: one, and one whose copy comes behind it
 Requests = tuple[type[control.Request], ...]
 Key = tuple[object, ...]
 
@@ -73,7 +74,8 @@ def honest(state: RunState | None, processes: tuple[tuple[str, str], ...]) -> It
     if attempt.started or state.wish is Wish.STOP:
         yield record(control.Succeeded, *who, ("stopped_early", state.wish is Wish.STOP))
     if attempt.started:
-        yield record(control.Heartbeat, *who, ("epoch", attempt.epoch))
+        if attempt.beat < BEATS:
+            yield record(control.Heartbeat, *who, ("epoch", attempt.epoch), ("beat", attempt.beat + 1))
         yield record(control.Failed, *who, ("retryable", False), ("reason", "exception"))
         if attempt.epoch < EPOCHS and state.wish is not Wish.STOP:
             yield checkpoint(attempt.n, attempt.worker, attempt.nonce, attempt.epoch + 1)

@@ -36,11 +36,13 @@ class Entry:
 
 
 def essence(state: RunState) -> RunState:
-    """What a record that means nothing must leave as it is: all but the counters of the fold, and when the attempt spoke last."""
+    """What a record that means nothing must leave as it is: all but the counters of the fold, when the attempt spoke last, and which
+    claims lost. (A copy of a lost claim does not win. Here it may, as a later claim of the same process: whoever claims again draws a
+    new nonce, and the searches need only a few.)"""
     attempt = state.open
     if attempt is not None:
         attempt = msgspec.structs.replace(attempt, last=-1, last_ms=0)
-    return msgspec.structs.replace(state, upto=-1, dropped=0, open=attempt)
+    return msgspec.structs.replace(state, upto=-1, dropped=0, lost_claims=(), open=attempt)
 
 
 def _same(one: Attempt, other: Attempt) -> bool:
@@ -89,6 +91,8 @@ class RunChecker:
             yield f"D1: a copy of {type(entry.record).__name__} meant something"
         asked = self._note_request(entry.record)
         was, now = before.open, entry.after.open
+        if id(entry.record) in self._meant and was is not None and now is not None and was.last != now.last:
+            yield f"D2: a copy of {type(entry.record).__name__} kept an attempt alive"
         opened = now is not None and (was is None or not _same(was, now))
         counted = True
         if was is not None and (now is None or opened):

@@ -46,7 +46,7 @@ class Attempt:
         self._over = False  # the record that ends it is on its way
         self._outbox: list[control.Record] = []
         self._sent_s = 0.0
-        self._beat_s = -TTL_S
+        self._beat_s, self._beat = -TTL_S, 0
         self._beats: list[tuple[float, control.Heartbeat]] = []  # sent (when), not yet read back
         self._saved: list[control.Checkpointed] = []
         self._deleted: set[str] = set()
@@ -194,7 +194,8 @@ class Attempt:
             self._checkpoint(state, due if not self._replays and not self._requests else at)
         unheard_s = world.now - self._beats[0][0] if self._beats else 0.0
         if unheard_s <= TTL_S / 2 and world.now - self._beat_s >= HEARTBEAT_S:  # else it may be able to write but not to read
-            beat = control.Heartbeat(**self._who, epoch=at // STEPS, step=at % STEPS)
+            self._beat += 1
+            beat = control.Heartbeat(**self._who, epoch=at // STEPS, step=at % STEPS, beat=self._beat)
             self._beats.append((world.now, beat))
             self._beat_s = world.now
             self.process.send(beat)

@@ -175,6 +175,6 @@ class Worker:
         last = control.Succeeded(**who) if random.random() < 0.5 else control.Failed(**who, retryable=True, reason="signal")
         self.world.rushed.add(claim.run_id)
         checkpoint = control.Checkpointed(**who, epoch=1, step=0, parts={"state": self.world.store.put()})
-        for record in (control.Started(**who), control.Heartbeat(**who), checkpoint, last):
+        for record in (control.Started(**who), control.Heartbeat(**who, beat=1), checkpoint, last):
             if random.random() < 0.7:
                 self.world.write(record, self.uid, after_s=self._freeze_s + random.uniform(0, TTL_S))

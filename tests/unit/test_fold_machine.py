@@ -176,7 +176,7 @@ class Machine(RuleBasedStateMachine):
         if what == "start":
             return control.Started(**fields, epoch=last.epoch if last else 0)
         if what == "beat":
-            return control.Heartbeat(**fields, epoch=attempt.epoch)
+            return control.Heartbeat(**fields, epoch=attempt.epoch, beat=attempt.beat + 1)
         if what == "save":
             value = (attempt.epoch * 7 + attempt.n) % 5 / 5
             parts: dict[str, Any] = {"state": self.store.put()}

@@ -29,7 +29,7 @@ ANY_RECORD = st.one_of(
     _of(control.Claimed, **NUMBERS, task=st.just(TASK)),
     _of(control.Claimed, **NUMBERS, task=st.just(TASK)),
     _of(control.Started, **NUMBERS, **PLACES, log_offset=st.integers(0, 9)),
-    _of(control.Heartbeat, **NUMBERS, **PLACES),
+    _of(control.Heartbeat, **NUMBERS, **PLACES, beat=st.integers(0, 3)),
     _of(control.Checkpointed, **NUMBERS, **PLACES),
     _of(control.Applied, **NUMBERS, request_id=st.sampled_from("abc")),
     _of(control.Released, **NUMBERS, reason=st.sampled_from(["shutdown", "pause", "unfit", "?"])),

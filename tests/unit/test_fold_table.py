@@ -55,7 +55,7 @@ TABLE = """
                    QUEUED     LOST       RETRYING   PAUSED     CLAIMED    RUNNING    PAUSING    STOPPING   CANCELLING
 Submitted          =          =          =          =          =          =          =          =          =
 Claimed            CLAIMED    CLAIMED    CLAIMED    -          -          -          -          -          -
-Started            -          -          -          -          RUNNING    =          =          =          =
+Started            -          -          -          -          RUNNING    -          -          -          -
 Heartbeat          -          -          -          -          =          =          =          =          =
 Checkpointed       -          -          -          -          =          =          =          =          =
 Applied            -          -          -          -          =          =          =          =          =
@@ -129,7 +129,8 @@ def _check(cell: tuple[str, str, str], situations: dict[str, Callable[[], list[c
     assert after.state == (situation if outcome in "=-" else outcome)
     assert (after.dropped > before.dropped) == (outcome == "-")
     if outcome == "-":
-        assert msgspec.structs.replace(after, upto=before.upto, dropped=before.dropped) == before
+        lost = {"lost_claims": ()} if name == "Claimed" else {}  # remembered, so that no copy of it wins
+        assert msgspec.structs.replace(after, upto=before.upto, dropped=before.dropped, **lost) == before
     assert after.terminal == (after.state in ENDS)
     assert (after.end is not None) == after.terminal
     assert after.upto == before.upto + 1
@@ -189,7 +190,7 @@ def test_an_expired_counts_only_after_the_last_record_of_its_attempt(stale: int)
 
 
 def test_every_accepted_record_of_an_attempt_moves_what_an_expired_must_name() -> None:
-    state = fold(_running())
+    state = fold([submitted(), claimed()])
     for name in ("Started", "Heartbeat", "Checkpointed", "Applied"):
         state = fold([of_attempt(getattr(control, name))], state)
         assert state.open is not None
@@ -231,7 +232,7 @@ def test_a_request_for_a_run_that_nobody_knew_counts(kind: type[control.Request]
 def test_a_pause_before_the_first_claim_keeps_everybody_from_claiming() -> None:
     state = fold([request(Pause), submitted(), claimed()])
     assert (state.state, state.open, state.claimable) == (State.PAUSED, None, False)
-    assert fold([request(Resume), claimed()], state).state is State.CLAIMED
+    assert fold([request(Resume), claimed(nonce="again")], state).state is State.CLAIMED
 
 
 def test_a_late_submitted_fills_in_fields_and_the_first_one_stays() -> None:
@@ -305,6 +306,63 @@ def test_a_copy_of_an_old_record_does_not_set_an_attempt_back() -> None:
     state = fold(_running(beat, of_attempt(control.Heartbeat, epoch=1), of_attempt(control.Started, epoch=1)))
     assert state.open is not None
     assert (state.open.epoch, state.open.step, len(state.starts)) == (3, 7, 1)
+
+
+def test_a_heartbeat_counts_once_and_an_older_one_never_again() -> None:
+    first, second = (of_attempt(control.Heartbeat, beat=beat) for beat in (1, 2))
+    state = fold(_running(first, second))
+    assert state.open is not None
+    spoken = fold([second, first, of_attempt(control.Heartbeat)], state)
+    assert spoken.open == state.open
+    assert fold([of_attempt(control.Heartbeat, beat=3)], spoken).open != state.open
+
+
+def test_heartbeats_of_an_old_version_have_no_numbers_and_count() -> None:
+    state = fold(_running(of_attempt(control.Heartbeat), of_attempt(control.Heartbeat)))
+    assert state.open is not None
+    assert (state.open.last, state.dropped) == (state.upto, 0)
+
+
+@pytest.mark.parametrize("name", [name for name in OF_THE_WINNER if name != "Heartbeat"])
+def test_a_copy_of_what_an_attempt_has_said_is_no_sign_of_life(name: str) -> None:
+    said = of_attempt(getattr(control, name), **({"log_end": 7} if name in ("Succeeded", "Cancelled", "Released", "Failed") else {}))
+    before = fold([submitted(), claimed(), said])
+    after = fold([said], before)
+    assert msgspec.structs.replace(after, upto=before.upto, dropped=before.dropped) == before
+
+
+def test_a_claim_that_has_lost_does_not_win_when_it_is_written_once_more() -> None:
+    lost, other = claimed(nonce="lost"), claimed(nonce="other")
+    paused = fold([submitted(), request(Pause), lost, lost, request(Resume)])
+    assert fold([lost], paused).open is None
+    assert fold([other], paused).open is not None
+    assert paused.lost_claims == ((1, "lost"),)
+    assert fold([other], paused).lost_claims == ()
+    ahead = fold([submitted(), claimed(), claimed(2, nonce="ahead"), of_attempt(control.Released)])
+    assert fold([claimed(2, nonce="ahead")], ahead).open is None
+
+
+KEY, ANOTHER = "00000000000000aa", "00000000000000bb"
+
+
+@pytest.mark.parametrize("name", OF_THE_WINNER)
+def test_a_record_of_an_attempt_counts_only_under_the_key_of_its_claim(name: str) -> None:
+    claim, record = Placed(claimed(), 1, 0, KEY), of_attempt(getattr(control, name))
+    before = apply(fold([submitted()]), claim)
+    assert before.open is not None
+    assert before.open.kid == KEY
+    for kid in ("", ANOTHER):
+        after = apply(before, Placed(record, 2, 0, kid))
+        assert msgspec.structs.replace(after, upto=before.upto, dropped=0) == before
+        assert after.dropped == 1
+    assert apply(before, Placed(record, 2, 0, KEY)).dropped == 0
+
+
+def test_a_run_knows_whose_key_submitted_it_and_a_start_whose_key_it_is() -> None:
+    state = apply(None, Placed(submitted(), 0, 0, ANOTHER))
+    for offset, record in enumerate((claimed(), of_attempt(control.Started)), 1):
+        state = apply(state, Placed(record, offset, 0, KEY))
+    assert (state.submitter, [start.kid for start in state.starts]) == (ANOTHER, [KEY])
 
 
 def test_a_setting_is_applied_once() -> None:

@@ -211,6 +211,7 @@ def test_keys_tell_live_from_end_and_marks_by_partition() -> None:
     assert snapshots.key_of(Snapshot(0, fold([submitted()]))) == f"{RUN}/live"
     assert snapshots.key_of(Snapshot(0, fold([request(control.CancelRequested)]))) == f"{RUN}/end"
     assert snapshots.key_of(Mark(2, 9)) == "mark/2"
+    assert [snapshots.type_of(record) for record in (Snapshot(0, fold([submitted()])), Mark(2, 9))] == ["snapshot", "mark"]
 
 
 LIVE = Snapshot(0, fold([submitted(), claimed(), of_attempt(control.Started)]))
