@@ -231,7 +231,7 @@ class CannotTravel(CaptureError):
 
 
 class NeedsTrust(CaptureError):
-    """`--trust code` is not there yet: user-defined code does not travel in this version. {detail}"""
+    """The task brings code that does not run here. {detail}"""
 
 
 class DoesNotFit(CaptureError):

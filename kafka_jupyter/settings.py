@@ -74,6 +74,8 @@ class Settings:
     trust_file: pathlib.Path = dataclasses.field(default_factory=lambda: platformdirs.user_config_path(APP) / "trust.toml")
     trust_policy: str = ""  # require | warn | off; empty: require where there is a trust file (the local Kafka always has one), else off
     trust_reload_s: float = 60.0  # a change of the trust file or of our keys is known after this
+    trust: str = ""  # what travels with a `fit`: data, or code too; empty: code to the local Kafka, else data
+    allow_code: bool = False  # a worker runs code of tasks, if a key with the role `code` has signed them
     clock_skew_s: float = 300.0  # how far a writer's clock may be from Kafka's; the same for all readers of a Kafka
 
     lease_ttl_s: float = 30.0  # silence after which an attempt may be expired; heartbeats every ttl/6
@@ -130,6 +132,7 @@ class Settings:
             ("lease_ttl_s", self.lease_ttl_s < 0.5, "must be at least 0.5 s"),
             ("group_protocol", self.group_protocol not in ("auto", "consumer", "classic"), "must be auto, consumer or classic"),
             ("trust_policy", self.trust_policy not in ("", "require", "warn", "off"), "must be require, warn or off"),
+            ("trust", self.trust not in ("", "data", "code"), "must be data or code"),
             ("on_interrupt", self.on_interrupt not in ("detach", "stop", "cancel"), "must be detach, stop or cancel"),
             (
                 "topic_prefix",

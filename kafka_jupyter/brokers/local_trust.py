@@ -9,8 +9,9 @@ from kafka_jupyter.settings import Settings
 
 
 def signed(settings: Settings, folder: pathlib.Path) -> Settings:
-    """`settings` for the local Kafka in `folder`: nothing is read there that is not signed by a key of its trust file."""
-    return settings.replace(trust_file=folder / "trust.toml", trust_policy="require")
+    """`settings` for the local Kafka in `folder`: nothing is read there that is not signed by a key of its trust file, so a person's own
+    code may travel."""
+    return settings.replace(trust_file=folder / "trust.toml", trust_policy="require", trust=settings.trust or "code", allow_code=True)
 
 
 def provide(settings: Settings, folder: pathlib.Path, running: bool) -> None:

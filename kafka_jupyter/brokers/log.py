@@ -46,6 +46,12 @@ class Read:
     origin: Origin
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class SignedTask:
+    task: Task
+    origin: Origin
+
+
 class Log:
     """The records of one cluster and topic prefix: signed as they go out, judged as they come in. Thread-safe; one a process is enough."""
 
@@ -102,6 +108,8 @@ class Log:
     def write_task(self, task: Task) -> control.TaskPlace:
         """Where the Task stands now. Raises TaskTooLarge, NotTrusted, DeliveryUnknown, BrokerError."""
         self.check_own(Task)
+        if task.code is not None:
+            self.gate.check_code(self.cluster.servers)
         value = codec.encode(task)
         if len(value) > TASK_LIMIT:
             raise errors.TaskTooLarge(
@@ -208,17 +216,22 @@ class Log:
             logger.warning("passed over: %s", error)
 
     def read_task(self, place: control.TaskPlace, run_id: str, timeout_s: float = 10.0) -> Task:
-        """The Task at its place. Raises NewerRecord, BadRecord (also when another run's record is there), BadSignature, OffsetGone,
-        BrokerError."""
+        """As `read_signed_task`, for whoever does not run it."""
+        return self.read_signed_task(place, run_id, timeout_s).task
+
+    def read_signed_task(self, place: control.TaskPlace, run_id: str, timeout_s: float = 10.0) -> SignedTask:
+        """The Task at its place, and who wrote it. Raises NewerRecord, BadRecord (also when another run's record is there), BadSignature,
+        OffsetGone, BrokerError."""
         if place.topic not in map(self.topics.name, (topics.TASK, "task.high", "task.low")):
             raise errors.BadRecord(topic=place.topic, partition=place.partition, offset=place.offset, why="no task topic")
         messages = self.read_range((place.topic, place.partition), place.offset, place.offset + 1, timeout_s)
         for message in messages:
             if message.key != run_id.encode():
                 raise errors.BadRecord(**_where(message), why="it belongs to another run")
-            record = self._decoded(message, self.origin(message), _TYPES[topics.TASK])
+            origin = self.origin(message)
+            record = self._decoded(message, origin, _TYPES[topics.TASK])
             assert isinstance(record, Task)
-            return record
+            return SignedTask(record, origin)
         raise errors.OffsetGone(topic=place.topic, partition=place.partition, offset=place.offset)
 
     def read_rows(self, state: RunState, before: int | None = None, timeout_s: float = 30.0) -> list[tuple[RowBatch, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from kafka_jupyter.capture import host, patch
 from kafka_jupyter.capture.options import Options
@@ -24,6 +24,7 @@ def train(
     queue_timeout: float | None = None,
     profile: str | None = None,
     trust: str | None = None,
+    include: Iterable[str] = (),
     check: bool = True,
     dry_run: bool = False,
     settings: Settings | None = None,
@@ -35,7 +36,7 @@ def train(
 
     `.runs` of what it gives are the runs of the block. Raises what submit and the runs raise, and CaptureError if there was no `fit`.
     """
-    options = Options(name, background, attach, on_interrupt, queue_timeout, profile, trust, check, dry_run)
+    options = Options(name, background, attach, on_interrupt, queue_timeout, profile, trust, tuple(include), check, dry_run)
     found = options.settings()
     if settings is not None:
         found = settings if on_interrupt is None else settings.replace(on_interrupt=on_interrupt)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from kafka_jupyter.errors import NeedsTrust, SettingsError
+from kafka_jupyter.errors import SettingsError
 from kafka_jupyter.settings import Settings
 
 INTERRUPTS = ("detach", "stop", "cancel")
+TRUSTS = ("data", "code")
 HEADLESS_QUEUE_TIMEOUT_S = 300.0  # without any matching worker, where nobody is there to look
 
 
@@ -21,14 +22,15 @@ class Options:
     on_interrupt: str | None = None
     queue_timeout: float | None = None
     profile: str | None = None
-    trust: str | None = None
+    trust: str | None = None  # data or code; None: what the settings say
+    include: tuple[str, ...] = ()  # modules beside the notebook that are sent along
     check: bool = True
     dry_run: bool = False
 
     def settings(self) -> Settings:
-        """Raises SettingsError, and NeedsTrust for what this version cannot do."""
-        if self.trust is not None:
-            raise NeedsTrust(detail="Use built-in layers, losses, metrics and callbacks, or train in the kernel.")
+        """Raises SettingsError."""
+        if self.trust not in (None, *TRUSTS):
+            raise SettingsError(name=f"trust={self.trust!r}", why="must be data or code", source="an argument")
         if self.queue_timeout is not None and not self.queue_timeout > 0:
             name = f"queue_timeout={self.queue_timeout!r}"
             raise SettingsError(name=name, why="must be a number of seconds above 0", source="an argument")

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from kafka_jupyter.capture.options import Options, Place
 from kafka_jupyter.protocol import parts
 from kafka_jupyter.protocol.parts import INLINE_LIMIT, InlineBytes, Part
-from kafka_jupyter.protocol.task import TASK_LIMIT, ArraysData, KerasModel, Task
+from kafka_jupyter.protocol.task import TASK_LIMIT, ArraysData, Code, KerasModel, Task
 from kafka_jupyter.store import Store, arrays, digest
 
 if TYPE_CHECKING:
-    from kafka_jupyter.models.capture import CapturedFit
+    from kafka_jupyter.models.capture import CapturedCode, CapturedFit
 
 INLINE_BUDGET = 224 << 10  # bytes of all inline parts together: as base64, with the rest of the task, they stay below TASK_LIMIT
 SOURCE_LIMIT = 64 << 10  # characters of the cell's source
@@ -79,6 +79,8 @@ def build_task(prepared: Prepared, store: Callable[[], Store], run_id: str, name
         ),
         data=ArraysData(captured.structure, leaves, captured.rows, " ".join(captured.notes)),
         fit=captured.fit,
+        trusted_code=captured.code is not None,
+        code=None if captured.code is None else _code(store, captured.code),
         callbacks=captured.callbacks,
         seed=captured.seed,
         versions=captured.versions,
@@ -92,12 +94,16 @@ def build_task(prepared: Prepared, store: Callable[[], Store], run_id: str, name
     )
 
 
+def _code(store: Callable[[], Store], code: CapturedCode) -> Code:
+    files = {path: _part(store, f"code/{path}", text.encode(), text=True) for path, text in code.files.items()}
+    return Code(_part(store, "code", code.objects), code.model, files, code.own)
+
+
 def describe(prepared: Prepared, name: str) -> str:
     """What `--dry-run` says."""
     captured = prepared.captured
     stored = [leaf for leaf in prepared.leaves if leaf.inline is None]
     inline = sum(leaf.size for leaf in prepared.leaves if leaf.inline is not None)
-    needs = captured.requirements
     lines = [
         f"{name}: nothing was sent, the model is as it was. This would travel:",
         f"  model     {captured.model_name}, {captured.parameters:,} parameters, config {_size(len(captured.config))}, "
@@ -106,10 +112,22 @@ def describe(prepared: Prepared, name: str) -> str:
         f"{_size(sum(leaf.size for leaf in stored))} through the store, {_size(inline)} in the record",
         f"  fit       epochs {captured.fit.epochs}, batch size {captured.fit.batch_size or 32}, "
         f"callbacks {', '.join(spec.class_name for spec in captured.callbacks) or 'none'}",
-        f"  needs     {', '.join(filter(None, (f'keras {needs.keras}', needs.backend, needs.device)))}",
+        f"  needs     {', '.join(_needs(captured))}",
         f"  digest    {prepared.digest}",
     ]
+    if captured.code is not None:
+        lines.insert(
+            -1, f"  your code {_size(len(captured.code.objects))}: {', '.join(captured.code.own) or 'no class or function of a name'}"
+        )
+        lines[-1:-1] = [f"  module    {path}, {_size(len(text.encode()))}" for path, text in captured.code.files.items()]
     return "\n".join(lines + [f"  note      {note}" for note in captured.notes])
+
+
+def _needs(captured: CapturedFit) -> list[str]:
+    needs = captured.requirements
+    python = f"Python {'.'.join(needs.python.split('.')[:2])}" if needs.python else ""
+    packages = [f"{name} {version.removeprefix('==')}" for name, version in needs.packages.items() if name != "keras"]
+    return [text for text in (f"keras {needs.keras}", needs.backend, needs.device, python, *packages) if text]
 
 
 def _part(store: Callable[[], Store], what: str, data: bytes, text: bool = False) -> Part:

@@ -23,6 +23,7 @@ from kafka_jupyter.settings import Settings
 if TYPE_CHECKING:
     from kafka_jupyter.capture.send import Prepared
     from kafka_jupyter.models.capture import CapturedFit
+    from kafka_jupyter.models.usercode import Included
 
 NO_FIT = (
     "No Keras `fit` was called here, so nothing was sent. Only Keras 3 is captured: a `fit` of tf_keras (Keras 2) or scikit-learn "
@@ -119,10 +120,23 @@ class Session:
         from kafka_jupyter.models import capture
 
         with send.progress_of(self.view.note) as progress:
-            captured = capture.capture_fit(model, args, kwargs, progress)
+            captured = capture.capture_fit(model, args, kwargs, progress, self._trusted())
         for note in captured.notes:
             self.view.note(note)
+        if captured.code is not None and captured.code.files:
+            self.view.note(f"Sent along: {', '.join(captured.code.files)}")
         return send.prepare(captured)
+
+    def _trusted(self) -> Included | None:
+        """What of a person's own code may travel: None for nothing."""
+        from kafka_jupyter.models import usercode
+
+        trust = self.options.trust or self.settings.trust
+        if not trust:
+            trust = "code" if not self.settings.bootstrap_servers else local.resolve(self.settings).trust or "data"
+        if trust == "data" and self.options.include:
+            raise errors.SettingsError(name="include", why="modules travel with --trust code only", source="an argument")
+        return usercode.included(self.options.include, pathlib.Path.cwd()) if trust == "code" else None
 
     def _dry_run(self, prepared: Prepared) -> Any:
         from kafka_jupyter.models import callbacks

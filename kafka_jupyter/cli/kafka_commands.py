@@ -89,6 +89,14 @@ def worker(
     name: Annotated[
         str, typer.Option(envvar=env_name("name"), metavar="TEXT", help="What cards call it; the host's name if not given.")
     ] = "",
+    allow_code: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-code/--no-code",
+            envvar=env_name("allow_code"),
+            help="Run code that tasks bring, if a key with the role `code` has signed them; a worker of the local Kafka does.",
+        ),
+    ] = None,
     profile: options.Profile = None,
     servers: options.Servers = None,
     prefix: options.Prefix = None,
@@ -100,6 +108,6 @@ def worker(
     from kafka_jupyter.brokers import local
     from kafka_jupyter.worker import supervisor
 
-    settings = local.resolve(options.settings_from(profile, servers, prefix))
+    settings = local.resolve(options.settings_from(profile, servers, prefix, allow_code=allow_code))
     with contextlib.suppress(KeyboardInterrupt):
         supervisor.main(settings, slots, name)

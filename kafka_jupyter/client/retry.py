@@ -249,6 +249,7 @@ def submitted_of(task: Task, place: control.TaskPlace, keep_days: float) -> cont
         digest=task.digest,
         notebook=task.notebook,
         cell=task.cell,
+        code=task.code is not None,
         retry_of=task.retry_of,
         submitted_ms=task.submitted_ms,
         keep_days=keep_days,

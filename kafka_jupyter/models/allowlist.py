@@ -9,6 +9,7 @@ import functools
 import json
 import pathlib
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from kafka_jupyter.errors import CannotTravel
@@ -25,7 +26,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _BROKEN = re.compile("[\ud800-\udfff]")
 _NOT_UNICODE = "it is not Unicode"
 _FIELDS = {"model": dict, "compile": dict, "globals": dict, "trainable": dict, "policies": list, "no_decay": list}
-_WAY_OUT = "Only built-in Keras objects travel as data; `--trust code` for user code comes with a later version."
+_WAY_OUT = "Only built-in Keras objects travel as data; what you wrote yourself travels with `--trust code`."
 
 
 @functools.cache
@@ -38,6 +39,19 @@ def names() -> tuple[frozenset[tuple[str, str]], frozenset[str]]:
 
 def check(config: bytes) -> dict[str, Any]:
     """The document in `config`, if all of it is allowed. Raises CannotTravel naming what is not, and where it stands."""
+    document = _read(config, _FIELDS)
+    _walk(document)
+    return document
+
+
+def check_globals(config: bytes) -> dict[str, Any]:
+    """As `check`, of a model that goes by value: the document holds no more than Keras' settings."""
+    document = _read(config, {"globals": dict, "by_value": bool})
+    _walk(document)
+    return document
+
+
+def _read(config: bytes, fields: Mapping[str, type]) -> dict[str, Any]:
     if len(config) > SIZE_LIMIT:
         raise _refused("the configuration", "the task", f"it has {len(config)} bytes, at most {SIZE_LIMIT} are taken")
     try:
@@ -46,10 +60,9 @@ def check(config: bytes) -> dict[str, Any]:
         raise _refused("the configuration", "the task", f"it is not JSON: {str(error)[:100]}") from error
     if not isinstance(document, dict) or document.get("v") != 1:
         raise _refused("the configuration", "the task", "it is not of version 1")
-    for field, kind in _FIELDS.items():
+    for field, kind in fields.items():
         if not isinstance(document.get(field), kind):
             raise _refused("the configuration", "the task", f"its field {field!r} is missing or malformed")
-    _walk(document)
     return document
 
 

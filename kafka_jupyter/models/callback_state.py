@@ -12,6 +12,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from kafka_jupyter.models import remembered
+from kafka_jupyter.models.callbacks import is_keras_own
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _REMEMBERED = {
@@ -32,6 +35,9 @@ def collect(callbacks: Sequence[keras.callbacks.Callback]) -> tuple[list[dict[st
     states = []
     for place, live in enumerate(callbacks):
         state: dict[str, Any] = {"class": type(live).__name__}
+        if not is_keras_own(live):
+            states.append(state | {"notes": remembered.notes(live)})
+            continue
         for name in _REMEMBERED.get(state["class"], ()):
             if name in vars(live):  # some are made in the course of the training only
                 state[name] = _packed(vars(live)[name], f"callback/{place}/{name}", arrays)
@@ -48,6 +54,9 @@ def restore(callbacks: Sequence[keras.callbacks.Callback], states: Any, arrays: 
     if not isinstance(states, list) or [state.get("class") if isinstance(state, dict) else None for state in states] != names:
         raise ValueError("the checkpoint is that of other callbacks")
     for live, state in zip(callbacks, states, strict=True):
+        if not is_keras_own(live):
+            remembered.bring_back(live, state.get("notes"))
+            continue
         for name in _REMEMBERED.get(type(live).__name__, ()):
             if name in state:
                 setattr(live, name, _unpacked(state[name], arrays))

@@ -6,6 +6,7 @@ what the constructor took, `_READ` knows it.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import numbers
@@ -13,13 +14,14 @@ import os
 import pathlib
 import re
 import string
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from kafka_jupyter.errors import CannotTravel
+from kafka_jupyter.models import remembered
 from kafka_jupyter.protocol.task import CallbackSpec
 
 CONTENT_LIMIT = 64 << 10  # characters of an existing file that an appending CSVLogger goes on with
@@ -53,9 +55,30 @@ _CARRIED = ("_batches_seen_since_last_saving", "_last_batch_seen", "_current_epo
 _SKIPPED = frozenset({"params", "monitor_op", "min_delta", "model", "seen", "target", "epochs", "verbose"})
 
 
-def capture(callbacks: Any) -> list[CallbackSpec]:
-    """What `fit(callbacks=…)` got. Raises CannotTravel for user code and for what needs files that are only here."""
-    return [_capture_one(live, place) for place, live in enumerate(flat(callbacks))]
+def capture(callbacks: Any, by_value: dict[str, Any] | None = None) -> list[CallbackSpec]:
+    """What `fit(callbacks=…)` got. User code is added to `by_value`, by its place, where there is one. Raises CannotTravel for user code
+    where there is none, and for what needs files that are only here."""
+    specs: list[CallbackSpec] = []
+    for place, live in enumerate(flat(callbacks)):
+        try:
+            specs.append(_capture_one(live, place))
+        except CannotTravel:
+            if by_value is None or (type(live).__name__ in _TRAVELS and is_keras_own(live)):
+                raise
+            specs.append(CallbackSpec(type(live).__name__, by_value=True))
+            by_value[place_of(place)] = live
+    return specs
+
+
+def place_of(place: int) -> str:
+    """How a person finds a callback."""
+    return f"callbacks[{place}]"
+
+
+def is_keras_own(live: Any) -> bool:
+    """Whether a callback is of one of Keras' own classes."""
+    kind = type(live)
+    return kind.__module__.partition(".")[0] == "keras" and getattr(keras.callbacks, kind.__name__, None) is kind
 
 
 def flat(callbacks: Any) -> list[Any]:
@@ -71,7 +94,7 @@ def _capture_one(live: Any, place: int) -> CallbackSpec:
     kind = type(live)
     where = f"callbacks[{place}]"
     name = kind.__name__
-    if kind.__module__.partition(".")[0] != "keras" or getattr(keras.callbacks, name, None) is not kind:
+    if not is_keras_own(live):
         raise _refused(f"the callback {name}", where, f"{kind.__module__}.{name} is user code", "Use built-in callbacks")
     if name not in _TRAVELS:
         raise _refused(f"the callback {name}", where, "it calls code that runs here", "Use a built-in schedule or callback")
@@ -143,17 +166,20 @@ def _live(value: Any) -> Any:
 
 
 def _refused(what: str, where: str, why: str, way_out: str) -> CannotTravel:
-    return CannotTravel(
-        what=what, where=where, why=why, way_out=f"{way_out}, or wait for `--trust code`, which comes with a later version."
-    )
+    return CannotTravel(what=what, where=where, why=why, way_out=f"{way_out}, or let it travel: `--trust code`.")
 
 
 # --- on the worker
 
 
-def build(specs: Iterable[CallbackSpec], folder: str | os.PathLike[str]) -> list[keras.callbacks.Callback]:
-    """The callbacks, in order; what they write goes below `folder`. Raises CannotTravel for anything that `capture` would not make."""
-    return [_build_one(spec, place, pathlib.Path(folder)) for place, spec in enumerate(specs)]
+def build(
+    specs: Iterable[CallbackSpec], folder: str | os.PathLike[str], objects: Mapping[str, Any] | None = None
+) -> list[keras.callbacks.Callback]:
+    """The callbacks, in order; what they write goes below `folder`. `objects`: those that came by value.
+
+    Raises CannotTravel for anything that `capture` would not make.
+    """
+    return [_build_one(spec, place, pathlib.Path(folder), objects or {}) for place, spec in enumerate(specs)]
 
 
 def outputs(specs: Iterable[CallbackSpec], folder: str | os.PathLike[str]) -> dict[str, str]:
@@ -196,8 +222,13 @@ def _own_folder(folder: pathlib.Path, place: int) -> pathlib.Path:
     return folder / f"callback-{place}"
 
 
-def _build_one(spec: CallbackSpec, place: int, folder: pathlib.Path) -> keras.callbacks.Callback:
-    where = f"callbacks[{place}]"
+def _build_one(spec: CallbackSpec, place: int, folder: pathlib.Path, objects: Mapping[str, Any]) -> keras.callbacks.Callback:
+    where = place_of(place)
+    if spec.by_value:
+        live = objects.get(where)
+        if not isinstance(live, keras.callbacks.Callback):
+            raise _refused(f"the callback {spec.class_name[:80]}", where, "it is not in the code of the task", "Submit it again")
+        return live
     if spec.class_name not in _TRAVELS or spec.path_argument != _TRAVELS[spec.class_name]:
         raise _refused(f"the callback {spec.class_name[:80]}", where, "it is not on the list of callbacks that travel", "Use another one")
     kind = getattr(keras.callbacks, spec.class_name)
@@ -260,6 +291,8 @@ def final_state(callbacks: Iterable[keras.callbacks.Callback]) -> list[dict[str,
 
 
 def _state_of(live: keras.callbacks.Callback) -> dict[str, Any]:
+    if not is_keras_own(live):
+        return {"class": type(live).__name__, "notes": remembered.notes(live)}
     settings = set(_parameters(type(live))) - {"initial_value_threshold"}
     state: dict[str, Any] = {"class": type(live).__name__}
     for key, value in vars(live).items():
@@ -274,6 +307,10 @@ def restore_final_state(live_callbacks: Any, states: Sequence[dict[str, Any]]) -
     """Show on the kernel's objects how their twins ended. Files and settings are left alone."""
     for live, state in zip(flat(live_callbacks), states, strict=False):
         if state.get("class") != type(live).__name__:
+            continue
+        if not is_keras_own(live):
+            with contextlib.suppress(ValueError, TypeError, AttributeError):  # the weights are what matters
+                remembered.bring_back(live, state.get("notes"))
             continue
         for key, value in state.items():
             if key != "class" and key not in _SKIPPED and not hasattr(type(live), key):  # a method or property is no state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import inspect
 import math
 import platform
@@ -11,6 +12,7 @@ import secrets
 from typing import Any
 
 import keras
+import msgspec
 import numpy as np
 import tensorflow as tf
 from keras.src.backend import compute_output_spec  # what `fit` builds an unbuilt model with
@@ -18,9 +20,19 @@ from keras.src.trainers.data_adapters import array_slicing, get_data_adapter  # 
 from keras.src.utils.rng_utils import get_random_seed  # no public name
 
 from kafka_jupyter.errors import CannotTravel
-from kafka_jupyter.models import allowlist, callbacks, data, describe, precheck, probe, state
+from kafka_jupyter.models import allowlist, byvalue, callbacks, data, describe, precheck, probe, state, usercode
 from kafka_jupyter.models.digest import digest
 from kafka_jupyter.protocol.task import CallbackSpec, FitArguments, Requirements
+
+
+@dataclasses.dataclass(frozen=True)
+class CapturedCode:
+    """What goes by value. `objects`: as byvalue.load takes them. `model`: the model is among them."""
+
+    objects: bytes
+    model: bool
+    own: list[str]
+    files: dict[str, str]  # of the modules that are sent along: path below their folder → text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,36 +53,51 @@ class CapturedFit:
     parameters: int
     seed: int
     dtype_policy: str
-    check_rtol: float
+    check_rtol: float | None
     requirements: Requirements
     versions: dict[str, str]
     notes: list[str]  # what the snapshot freezes, a line each
     document: dict[str, Any]
     iterations: int
+    code: CapturedCode | None = None
 
     def digest(self, leaf_sha256s: list[str]) -> str:
         """What --attach compares; the store knows the sha256 of each leaf."""
-        return digest(self.document, self.structure, leaf_sha256s, self.fit, self.callbacks, self.iterations)
+        document = self.document
+        if self.code is not None:
+            document = {**document, "code": [hashlib.sha256(self.code.objects).hexdigest(), self.code.files]}
+        return digest(document, self.structure, leaf_sha256s, self.fit, self.callbacks, self.iterations)
 
 
-def capture_fit(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], progress: data.Progress | None = None) -> CapturedFit:
+def capture_fit(
+    model: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    progress: data.Progress | None = None,
+    trusted: usercode.Included | None = None,
+) -> CapturedFit:
     """What `model.fit(*args, **kwargs)` would train. Nothing in the model changes, but an unbuilt one is built as `fit` would build it.
 
-    `progress(elements, of)` is called while a tf.data.Dataset is read. Raises CannotTravel; TypeError and ValueError as `fit` does.
+    `progress(elements, of)` is called while a tf.data.Dataset is read. `trusted`: what a person wrote themselves may travel, with these
+    modules; without it only what Keras itself can be told as data. Raises CannotTravel; TypeError and ValueError as `fit` does.
     """
     arguments = _bound(args, kwargs)
     if isinstance(model, keras.Model) and not model.compiled:
         raise ValueError("You must call `compile()` before calling `fit()`.")
-    precheck.check(model)
+    by_value = None if trusted is None else ByValue(trusted)
+    as_code = not _is_data(model, by_value)
     _check_dataset(arguments)
-    specs = callbacks.capture(arguments["callbacks"])
+    own_callbacks: dict[str, Any] | None = None if by_value is None else {}
+    specs = callbacks.capture(arguments["callbacks"], own_callbacks)
     fit = _fit_arguments(arguments)
     steps = data.steps_taken(fit.steps_per_epoch, model.steps_per_execution) if fit.steps_per_epoch else None
-    encoded = data.encode(arguments, steps, fit.epochs - fit.initial_epoch, progress)
+    encoded = data.encode(arguments, steps, fit.epochs - fit.initial_epoch, progress, by_value is not None)
     _build(model, encoded, fit)
-    document = describe.describe(model)
+    document, as_code = _described(model, as_code, by_value)
     config = describe.to_json(document)
-    allowlist.check(config)
+    code = None
+    if by_value is not None:
+        code = by_value.captured(model if as_code else None, model, {**(own_callbacks or {}), **encoded.objects})
     return CapturedFit(
         config=config,
         state=state.dump(model),
@@ -83,16 +110,61 @@ def capture_fit(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], progr
         model=model,
         optimizer=model.optimizer,
         model_name=model.name,
-        parameters=model.count_params(),
+        parameters=sum(math.prod(variable.shape) for variable in model.weights),
         seed=_seed(),
         dtype_policy=model.dtype_policy.name,
-        check_rtol=probe.rtol(model),
-        requirements=_requirements(model, encoded.leaves),
+        check_rtol=None if code is not None else probe.rtol(model),
+        requirements=_requirements(model, encoded.leaves, by_value if code is not None else None),
         versions=versions(),
         notes=encoded.notes,
         document=document,
         iterations=int(keras.ops.convert_to_numpy(model.optimizer.iterations)) if model.optimizer is not None else 0,
+        code=code,
     )
+
+
+class ByValue:
+    """What a person wrote themselves, on its way into one piece of bytes."""
+
+    def __init__(self, included: usercode.Included) -> None:
+        self._included = included
+        self.travelling = usercode.Travelling(included.modules)
+
+    def captured(self, own_model: keras.Model | None, model: keras.Model, others: dict[str, Any]) -> CapturedCode | None:
+        """None if there is nothing. `own_model`: the model, if it goes by value; else what others say of `model` is found on the other
+        side, where it was built from data. Raises CannotTravel."""
+        things = {**({} if own_model is None else {"model": own_model}), **others}
+        if not things:
+            return None
+        beside = [*model.variables, *(model.optimizer.variables if model.optimizer is not None else ())]
+        known = {} if own_model is not None else byvalue.tokens(model)
+        pickled = usercode.pickled(things, beside, known, self.travelling)
+        return CapturedCode(pickled, own_model is not None, list(self.travelling.own), self._included.files)
+
+
+def _is_data(model: Any, by_value: ByValue | None) -> bool:
+    """Whether all of it is Keras' own. Raises CannotTravel where it has to be."""
+    try:
+        precheck.check(model)
+    except CannotTravel:
+        if by_value is None or not isinstance(model, keras.Model):
+            raise
+        return False
+    return True
+
+
+def _described(model: keras.Model, as_code: bool, by_value: ByValue | None) -> tuple[dict[str, Any], bool]:
+    """The document of the model, and whether the model itself has to go by value."""
+    if not as_code:
+        try:
+            document = describe.describe(model)
+            allowlist.check(describe.to_json(document))
+        except CannotTravel:
+            if by_value is None:
+                raise
+        else:
+            return document, False
+    return describe.globals_only(model), True
 
 
 def _bound(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -141,13 +213,20 @@ def _build(model: keras.Model, encoded: data.Encoded, fit: FitArguments) -> None
     """As `fit` does it: on the shapes of the first batch, without running it."""
     if all(layer.built for layer in model._flatten_layers()):
         return
-    x = data.load({**encoded.structure, "y": None, "sample_weight": None, "validation_data": None}, encoded.leaves)["x"]
-    if isinstance(x, data.Elements):
+    alone = {**encoded.structure, "y": None, "sample_weight": None, "validation_data": None}
+    x = data.load(alone, encoded.leaves, encoded.objects)["x"]
+    if isinstance(x, (data.Elements, keras.utils.PyDataset)):
         x, _, _ = keras.utils.unpack_x_y_sample_weight(x[0])
         rows = None
     else:
         rows = min(fit.batch_size or 32, encoded.rows or 1)
-    compute_output_spec(model, keras.tree.map_structure(lambda a: _symbolic(a, rows), x), training=False)
+    symbolic = keras.tree.map_structure(lambda a: _symbolic(a, rows), x)
+    try:
+        compute_output_spec(model, symbolic, training=False)
+    except NotImplementedError:  # a model that is only trained, by its own `train_step`: what it is made of may be built
+        if all(layer.built for layer in model._flatten_layers(include_self=False)):
+            return
+        raise
     if not model.built:
         raise CannotTravel(
             what=f"model {model.name!r}", where="the cell", why="it cannot be built", way_out="Call it on one row before `fit`."
@@ -163,7 +242,7 @@ def _symbolic(array: Any, rows: int | None) -> keras.KerasTensor:
 _UNBUILT_SLOTS = 2  # of an optimizer that has not made its own yet: Adam's number
 
 
-def _requirements(model: keras.Model, leaves: list[data.Array]) -> Requirements:
+def _requirements(model: keras.Model, leaves: list[data.Array], by_value: ByValue | None = None) -> Requirements:
     """The backend's version is left open: what travels is Keras' own format, which is the same on each of them.
 
     Memory is what the training needs in any case: the data once, the weights, a gradient and the optimizer's slots for those that
@@ -173,7 +252,12 @@ def _requirements(model: keras.Model, leaves: list[data.Array]) -> Requirements:
     optimizer = model.optimizer
     slots = _bytes(optimizer.variables) if optimizer is not None and optimizer.built else _UNBUILT_SLOTS * trained
     memory = sum(leaf.nbytes for leaf in leaves) + _bytes(model.variables) + trained + slots
-    return Requirements(keras=keras.__version__, backend=keras.config.backend(), memory=memory)
+    needs = Requirements(keras=keras.__version__, backend=keras.config.backend(), memory=memory)
+    if by_value is None:
+        return needs
+    # What is pickled is Keras' insides, which may be others in the next patch.
+    packages = {**by_value.travelling.packages(), "keras": f"=={keras.__version__}"}
+    return msgspec.structs.replace(needs, code=True, python=platform.python_version(), packages=packages)
 
 
 def _bytes(variables: list[Any]) -> int:

@@ -3,17 +3,18 @@
     structure   {"v": 1, "x": node, "y": node, "sample_weight": node, "validation_data": node}
     node        null | {"leaf": i} | {"dict": {name: node}} | {"list": [node]} | {"tuple": [node]}
                 | {"ragged": {"values": node, "splits": node}} | {"sparse": {"indices": node, "values": node, "shape": [int]}}
-                | {"dataset": {"elements": n, "element": node}}
+                | {"dataset": {"elements": n, "element": node}} | {"object": name}
 
 A leaf is an index into the arrays; one of a type that numpy does not know names it (`"dtype": "bfloat16"`). In a dataset each leaf is
-a column `{"column": [values, shapes]}`: the values of all its elements one after the other, and one row of `shapes` per element.
+a column `{"column": [values, shapes]}`: the values of all its elements one after the other, and one row of `shapes` per element. An object
+is a PyDataset that goes by value (models/byvalue.py).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -41,6 +42,7 @@ class Encoded:
     leaves: list[Array]
     rows: int | None
     notes: list[str]
+    objects: dict[str, Any] = dataclasses.field(default_factory=dict)  # what goes by value, by the name that `structure` gives it
 
 
 def steps_taken(steps: int, at_once: int) -> int:
@@ -48,22 +50,30 @@ def steps_taken(steps: int, at_once: int) -> int:
     return math.ceil(steps / at_once) * at_once
 
 
-def encode(arguments: dict[str, Any], steps_per_epoch: int | None = None, epochs: int = 1, progress: Progress | None = None) -> Encoded:
+def encode(
+    arguments: dict[str, Any],
+    steps_per_epoch: int | None = None,
+    epochs: int = 1,
+    progress: Progress | None = None,
+    code: bool = False,
+) -> Encoded:
     """What stands in `arguments` under x, y, sample_weight and validation_data. Arrays are not copied. `steps_per_epoch`: batches that
     an epoch takes (`steps_taken`).
 
-    A tf.data.Dataset is read once; `progress(elements so far, elements if known)` is called on the way.
+    A tf.data.Dataset is read once, and so is a generator; `progress(elements so far, elements if known)` is called on the way.
     Raises CannotTravel naming the argument and the place in it.
     """
-    encoder = _Encoder(steps_per_epoch, epochs, progress)
+    encoder = _Encoder(steps_per_epoch, epochs, progress, code)
     structure: dict[str, Any] = {"v": 1}
     for field in FIELDS:
         structure[field] = encoder.node(arguments.get(field), field)
-    return Encoded(structure, encoder.leaves, encoder.rows(structure["x"]), encoder.notes)
+    return Encoded(structure, encoder.leaves, encoder.rows(structure["x"]), encoder.notes, encoder.objects)
 
 
 class _Encoder:
-    def __init__(self, steps: int | None, epochs: int, progress: Progress | None) -> None:
+    def __init__(self, steps: int | None, epochs: int, progress: Progress | None, code: bool) -> None:
+        self.objects: dict[str, Any] = {}
+        self._code = code
         self.leaves: list[Array] = []
         self.notes: list[str] = []
         self._places: dict[int, tuple[int, Any]] = {}  # the same array as input and target travels once
@@ -79,6 +89,9 @@ class _Encoder:
             return {kind: [self.node(item, f"{where}[{i}]") for i, item in enumerate(value)]}
         if isinstance(value, tf.data.Dataset):
             return self._dataset(value, where)
+        if isinstance(value, keras.utils.PyDataset) and self._code:
+            self.objects[where] = value
+            return {"object": where}
         if isinstance(value, tf.RaggedTensor):
             inner = self.node(value.values, where)
             return {"ragged": {"values": inner, "splits": self._leaf(value.row_splits.numpy(), where)}}
@@ -162,6 +175,8 @@ class _Encoder:
     def rows(self, node: Node) -> int | None:
         """Of the first array of x; of a dataset all its elements together."""
         while node is not None and "leaf" not in node:
+            if "object" in node:
+                return None
             if "dataset" in node:
                 column = _first_column(node["dataset"]["element"])
                 shapes = self.leaves[column[1]]
@@ -253,7 +268,7 @@ def _refused(what: str, where: str, why: str, way_out: str) -> CannotTravel:
 # --- the way back
 
 
-def load(structure: dict[str, Any], leaves: Sequence[Array]) -> dict[str, Any]:
+def load(structure: dict[str, Any], leaves: Sequence[Array], objects: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """x, y, sample_weight and validation_data as `fit` takes them: arrays as they are stored, strings as tensors, datasets as `Elements`.
 
     Raises StoreError for a structure that `encode` did not write.
@@ -261,7 +276,9 @@ def load(structure: dict[str, Any], leaves: Sequence[Array]) -> dict[str, Any]:
     try:
         if structure.get("v") != 1:
             raise ValueError(f"version {structure.get('v')!r}")
-        return {field: _value(structure.get(field), leaves) for field in FIELDS}
+        fields = {field: structure.get(field) for field in FIELDS}
+        by_value = {field: (objects or {})[node["object"]] for field, node in fields.items() if node and "object" in node}
+        return {field: by_value[field] if field in by_value else _value(node, leaves) for field, node in fields.items()}
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError, tf.errors.OpError) as error:
         raise StoreError(store="the task", detail=f"its data cannot be put together: {error}") from error
 

@@ -39,17 +39,32 @@ def describe(model: keras.Model) -> Node:
         "v": VERSION,
         "model": architecture,
         "compile": _compilation(model),
-        "globals": {
-            "dtype_policy": keras.dtype_policies.serialize(model.dtype_policy),
-            "floatx": keras.config.floatx(),
-            "epsilon": keras.config.epsilon(),
-            "image_data_format": keras.config.image_data_format(),
-        },
+        "globals": _globals(model),
         "trainable": {"layers": [bool(x._trainable) for x in layers], "variables": [bool(v.trainable) for v in model.variables]},
         "policies": [
             [i, keras.dtype_policies.serialize(layer.dtype_policy)] for i, layer in enumerate(layers) if isinstance(layer, keras.Model)
         ],
         "no_decay": _excluded_from_decay(model),
+    }
+
+
+def has_own_step(model: keras.Model) -> bool:
+    """Whether a person has written how a batch is trained: which optimizer is used for which variables, nobody else knows then."""
+    step = next(vars(kind)["train_step"] for kind in type(model).__mro__ if "train_step" in vars(kind))
+    return not str(step.__module__).startswith("keras.")
+
+
+def globals_only(model: keras.Model) -> Node:
+    """The document of a model that goes by value: under which settings of Keras it was made."""
+    return {"v": VERSION, "by_value": True, "globals": _globals(model)}
+
+
+def _globals(model: keras.Model) -> Node:
+    return {
+        "dtype_policy": keras.dtype_policies.serialize(model.dtype_policy),
+        "floatx": keras.config.floatx(),
+        "epsilon": keras.config.epsilon(),
+        "image_data_format": keras.config.image_data_format(),
     }
 
 
@@ -167,13 +182,14 @@ def _fill_vocabularies(model: keras.Model, architecture: Node) -> None:
                 why=f"{len(named)} lookup layers have this name",
                 way_out="Give each layer its own name.",
             )
-        vocabulary, idf = _learned(named[0])
+        vocabulary, idf = learned(named[0])
         if vocabulary:
             found["config"]["vocabulary"] = vocabulary
             found["config"]["idf_weights"] = idf
 
 
-def _learned(layer: Any) -> tuple[list[Any], list[float] | None]:
+def learned(layer: Any) -> tuple[list[Any], list[float] | None]:
+    """The vocabulary of a lookup, and the inverse document frequencies where it has them."""
     lookup = getattr(layer, "_lookup_layer", layer)
     words = [word.item() if hasattr(word, "item") else word for word in lookup.get_vocabulary(include_special_tokens=False)]
     if lookup.output_mode != "tf_idf" or not words:

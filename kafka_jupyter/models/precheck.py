@@ -19,7 +19,7 @@ from kafka_jupyter.errors import CannotTravel
 from kafka_jupyter.models import allowlist
 from kafka_jupyter.models.describe import optimizers_of
 
-TRUST = "or wait for `--trust code`, which comes with a later version"
+TRUST = "or let it travel: `--trust code`"
 # tf.nn functions that compute what Keras' activation of the same name does; by that name they travel.
 _TENSORFLOW_ACTIVATIONS = frozenset(
     {"relu", "relu6", "elu", "selu", "silu", "swish", "softmax", "softplus", "softsign", "sigmoid", "tanh", "log_softmax"}

@@ -15,6 +15,11 @@ from kafka_jupyter.models.state import load_state
 __all__ = ["build", "keras_globals"]
 
 
+def settings_of(config: bytes) -> dict[str, Any]:
+    """Under which settings of Keras a model was made that comes by value: the document that `keras_globals` takes. Raises CannotTravel."""
+    return allowlist.check_globals(config)
+
+
 def build(config: bytes, state_path: str | os.PathLike[str]) -> keras.Model:
     """The model, compiled, with its variables, optimizer slots and seed generators as they were captured.
 
@@ -27,6 +32,14 @@ def build(config: bytes, state_path: str | os.PathLike[str]) -> keras.Model:
         _apply_flags(model, document)
         _compile(model, document)
         load_state(model, state_path)
+    return model
+
+
+def settled(model: Any, state_path: str | os.PathLike[str]) -> keras.Model:
+    """A model that came by value, with its variables and optimizer slots. Raises CannotTravel, DoesNotFit, StoreError."""
+    if not isinstance(model, keras.Model):
+        raise CannotTravel(what="the model", where="the task", why="its code holds no model", way_out="Submit it again.")
+    load_state(model, state_path)
     return model
 
 

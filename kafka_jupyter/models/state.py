@@ -4,6 +4,7 @@
     optimizer/<i>         optimizer.variables
     extra/rnn/<layer>/<i> states of stateful RNNs, which `model.variables` leaves out
     extra/idf/<layer>     inverse document frequencies of lookups
+    other/<layer>/<name>/<i>  variables of other optimizers, that a model with its own `train_step` has as attributes
     metric/<i>            model.metrics_variables, in a checkpoint only: `fit` resets them at each epoch
     beside/<…>            what else a checkpoint holds (models/callback_state.py)
 
@@ -24,6 +25,7 @@ import safetensors
 import safetensors.numpy
 
 from kafka_jupyter.errors import CannotTravel, DoesNotFit, StoreError
+from kafka_jupyter.models.describe import has_own_step
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -35,13 +37,13 @@ _VERSION = 1
 
 def dump(model: keras.Model) -> bytes:
     """The state of `model` and its optimizer as it is now."""
-    tensors, metadata = _packed(*_collect(model))
+    tensors, metadata = _packed(*_collect(model), **_about_others(model))
     return bytes(safetensors.numpy.save(tensors, metadata))
 
 
 def save_state(model: keras.Model, path: str | os.PathLike[str]) -> None:
     """As `dump`, into a file."""
-    tensors, metadata = _packed(*_collect(model))
+    tensors, metadata = _packed(*_collect(model), **_about_others(model))
     safetensors.numpy.save_file(tensors, path, metadata)
 
 
@@ -50,7 +52,7 @@ def save_checkpoint(model: keras.Model, path: str | os.PathLike[str], beside: Ma
     arrays, over = _collect(model)
     arrays.update((f"metric/{i}", _array(v)) for i, v in enumerate(model.metrics_variables))
     arrays.update((f"beside/{name}", array) for name, array in beside.items())
-    tensors, metadata = _packed(arrays, over, about=about)
+    tensors, metadata = _packed(arrays, over, about=about, **_about_others(model))
     safetensors.numpy.save_file(tensors, path, metadata)
 
 
@@ -82,10 +84,14 @@ def load_into(model: keras.Model, optimizer: Any, path: str | os.PathLike[str], 
     stored, metadata = _read(path)
     plan = _plan_model(model, stored, run_id)
     if optimizer is not None:
-        plan += _plan_optimizer(model, optimizer, stored, metadata, run_id)
+        plan += _plan_optimizer(model, optimizer, stored, metadata.get("over"), "optimizer/", run_id)
+    for key, other in others(model):
+        over = metadata.get("others", {}).get(key)
+        if over is not None:
+            plan += _plan_optimizer(model, other, stored, over, f"other/{key}/", run_id)
     for variable, value in plan:
         variable.assign(value)
-    if optimizer is not None and metadata.get("over") is None and not optimizer.built:
+    if optimizer is not None and metadata.get("over") is None and not optimizer.built and not has_own_step(model):
         optimizer.build(model.trainable_variables)
     for index, layer in enumerate(model._flatten_layers()):
         if isinstance(layer, keras.layers.Normalization):
@@ -110,7 +116,25 @@ def _collect(model: keras.Model) -> tuple[dict[str, Array], list[int] | None]:
         arrays.update((f"optimizer/{i}", _array(v)) for i, v in enumerate(optimizer.variables))
         over = _trained_indices(model, optimizer) if optimizer.built else None
     arrays.update((key, _array(v)) for key, v in _extras(model))
+    for key, other in others(model):
+        arrays.update((f"other/{key}/{i}", _array(v)) for i, v in enumerate(other.variables))
     return arrays, over
+
+
+def others(model: keras.Model) -> list[tuple[str, Any]]:
+    """The optimizers of a model beside that of `compile`, by where they hang: a GAN has one for each of its halves."""
+    found: dict[int, tuple[str, Any]] = {}
+    for index, layer in enumerate(model._flatten_layers()):
+        for name, value in vars(layer).items():
+            if isinstance(value, keras.optimizers.Optimizer) and name not in ("_optimizer", "optimizer"):
+                found.setdefault(id(value), (f"{index}/{name}", value))
+    return list(found.values())
+
+
+def _about_others(model: keras.Model) -> dict[str, Any]:
+    """For the metadata: which variables each of them was built for."""
+    about = {key: _trained_indices(model, other) for key, other in others(model) if other.built}
+    return {"others": about} if about else {}
 
 
 def _packed(arrays: dict[str, Array], over: list[int] | None, **more: Any) -> tuple[dict[str, Array], dict[str, str]]:
@@ -197,10 +221,9 @@ def _plan_model(model: keras.Model, stored: dict[str, Array], run_id: str) -> li
 
 
 def _plan_optimizer(
-    model: keras.Model, optimizer: Any, stored: dict[str, Array], metadata: dict[str, Any], run_id: str
+    model: keras.Model, optimizer: Any, stored: dict[str, Array], over: Any, prefix: str, run_id: str
 ) -> list[tuple[Any, Array]]:
-    values = _numbered(stored, "optimizer/", run_id)
-    over = metadata["over"]
+    values = _numbered(stored, prefix, run_id)
     if over is not None and not optimizer.built:
         if not isinstance(over, list) or any(type(i) is not int or not 0 <= i < len(model.variables) for i in over):
             raise DoesNotFit(run_id=run_id, detail="its optimizer was built for other variables")

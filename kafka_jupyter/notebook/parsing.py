@@ -230,7 +230,19 @@ def _train() -> Parser:
     parser.add_argument("--on-interrupt", choices=("detach", "stop", "cancel"), help="what the interrupt button does to the run (detach)")
     parser.add_argument("--queue-timeout", type=seconds, metavar="S", help="give up when no worker has taken it for so many seconds")
     parser.add_argument("--profile", metavar="P", help="a table of the profile file (KAFKA_JUPYTER_PROFILE)")
-    parser.add_argument("--trust", choices=("code",), help="let user-defined code travel (comes with a later version)")
+    parser.add_argument(
+        "--trust",
+        choices=("data", "code"),
+        help="what may travel: data alone, or also the layers, losses, metrics and callbacks that you wrote (code: the default for the "
+        "local Kafka). The worker runs it if it was started with --allow-code and knows your key in the role `code`",
+    )
+    parser.add_argument(
+        "--include",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a .py file or a folder beside the notebook that your code imports, sent along; may be given several times",
+    )
     parser.add_argument("--no-check", dest="check", action="store_false", help="skip the comparison of the first batch's loss")
     parser.add_argument("--dry-run", action="store_true", help="say what would be sent, and send nothing")
     return parser

@@ -54,6 +54,7 @@ class Submitted(Record, frozen=True, tag="submitted"):
     digest: str = ""
     notebook: str = ""
     cell: str = ""
+    code: bool = False  # the Task brings a person's own code
     retry_of: str = ""  # the run whose last checkpoint this one goes on from, if it had one (rule 11)
     submitted_ms: int = 0  # the client's clock, to be shown only
     keep_days: float = 30.0  # rule TooOld is judged by what the run itself says, so that all readers agree

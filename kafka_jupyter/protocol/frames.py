@@ -45,11 +45,12 @@ class Job(Frame, frozen=True, tag="job"):
     task: bytes
     inputs: dict[str, str]
     folder: str
-    progress_period_s: float = 0.25
     files: dict[str, str] = {}
     changes: list[Change] = []
     publish: bool = False
+    code: bool = False  # the supervisor knows who has signed the task, and that its code may run here
     cadence: Cadence = Cadence()
+    progress_period_s: float = 0.25
 
 
 class Stop(Frame, frozen=True, tag="stop"):

@@ -33,13 +33,29 @@ class FitArguments(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class CallbackSpec(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A built-in callback: its class name under `keras.callbacks`, its JSON arguments, the argument that names a file it writes."""
+    """A built-in callback: its class name under `keras.callbacks`, its JSON arguments, the argument that names a file it writes. Or one
+    that a person wrote (`by_value`): it lies in the task's code, here is only its name."""
 
     class_name: str
     arguments: dict[str, Any] = {}
     path_argument: str = ""  # e.g. "filepath": the child writes into its own folder, the client puts the file back at `path`
     path: str = ""  # as the person gave it
     state: dict[str, Any] = {}  # JSON attributes of a callback object that had been used before
+    by_value: bool = False
+
+
+class Code(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a person wrote themselves. Whoever opens `objects` (models/byvalue.py) runs whatever it says: only a child does, only of a task
+    that a key with the role `code` has signed, and only where the worker was started to do so.
+
+    `model`: the model lies in it; its `config` is not more than Keras' global settings then. `files`: modules that are sent along, by their
+    path below one folder, from which they can be imported. `own`: what people called what they wrote, to be shown.
+    """
+
+    objects: Part
+    model: bool = False
+    files: dict[str, Part] = {}
+    own: list[str] = []
 
 
 class KerasModel(msgspec.Struct, frozen=True, tag_field="kind", tag="keras"):
@@ -70,6 +86,9 @@ class Requirements(msgspec.Struct, frozen=True, omit_defaults=True):
     backend_version: str = ""
     device: str = ""  # "" or "gpu"
     memory: int = 0  # bytes in the machine
+    code: bool = False  # it was started to run code of tasks
+    python: str = ""  # e.g. "3.12": bytecode of one is nothing to another
+    packages: dict[str, str] = {}  # distribution → version, e.g. "3.1.0", or "==3.15.1" where the patch matters too
 
 
 class ResumePoint(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -105,10 +124,14 @@ class Task(msgspec.Struct, frozen=True, tag_field="type", tag="task", omit_defau
     cell: str = ""
     source: str = ""
     submitted_ms: int = 0  # the client's clock, to be shown, never compared
-    trusted_code: bool = False  # reserved: always False in this version, a worker refuses True
+    trusted_code: bool = False  # it has `code`: what an older worker, which does not know that field, refuses
+    code: Code | None = None
 
     def parts(self) -> dict[str, Part]:
-        """Every part by name: `model`, `state`, `data/0`, `data/1`, …"""
+        """Every part by name: `model`, `state`, `data/0`, `data/1`, …, `code`, `code/helpers.py`, …"""
         named: dict[str, Part] = {"model": self.model.config, "state": self.model.state}
         named.update((f"data/{i}", leaf) for i, leaf in enumerate(self.data.leaves))
+        if self.code is not None:
+            named["code"] = self.code.objects
+            named.update((f"code/{path}", part) for path, part in self.code.files.items())
         return named

@@ -22,4 +22,7 @@ class WorkerInfo(msgspec.Struct, frozen=True, tag_field="type", tag="worker", om
     running: list[str] = []  # run ids
     period_s: float = 5.0  # the record is renewed this often; alive = renewed within three periods of the reader's clock
     started_ms: int = 0
+    code: bool = False  # it runs code of tasks (`--allow-code`)
+    packages: dict[str, str] = {}  # what is installed, distribution → version; told by those that run code
+    policy: str = ""  # of its trust: require | warn | off
     unfit: str = ""  # why it takes nothing, e.g. Keras cannot be imported

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 
 from kafka_jupyter.protocol.task import Requirements
@@ -50,9 +51,34 @@ def unmet(needs: Requirements, worker: WorkerInfo) -> str:
         return f"{needs.backend} {_minor(needs.backend_version)} (it has {worker.versions.get(needs.backend) or 'none'})"
     if needs.device == "gpu" and worker.device != "gpu":
         return "a GPU"
+    if lack := _lacks_for_code(needs, worker):
+        return lack
     if needs.memory and worker.memory and needs.memory > worker.memory:
         return f"{needs.memory / (1 << 30):.1f} GiB of memory (it has {worker.memory / (1 << 30):.1f})"
     return ""
+
+
+def _lacks_for_code(needs: Requirements, worker: WorkerInfo) -> str:
+    if needs.code and not worker.code:
+        return "been started to run code of tasks (`kafka-jupyter worker --allow-code`)"
+    if needs.python and not _same_minor(needs.python, worker.versions.get("python", "")):
+        return f"Python {_minor(needs.python)} (it has {worker.versions.get('python') or 'an unknown one'})"
+    for name, version in needs.packages.items():
+        found = worker.packages.get(_normal(name), "")
+        fits = found == version[2:] if version.startswith("==") else bool(found) and _same_minor(version, found)
+        if not fits:
+            return f"{name} {version.removeprefix('==')} (it has {found or 'none'})"
+    return ""
+
+
+def _normal(distribution: str) -> str:
+    """The name under which a distribution is known however it is spelled (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def normal_packages(found: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """As a worker tells them: name as in PEP 503 → version."""
+    return {_normal(name): version for name, version in found if name}
 
 
 def _minor(version: str) -> str:

@@ -6,9 +6,11 @@ what it makes of sample weights, class weights, strings, ragged and sparse tenso
 
 from __future__ import annotations
 
+import collections
+import concurrent.futures
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ import tensorflow as tf
 from keras import tree
 from keras.src.trainers.data_adapters import array_slicing  # what `fit` itself uses: no public names
 from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 from keras.src.trainers.data_adapters.tf_dataset_adapter import TFDatasetAdapter
 from tensorflow.python.data.ops.dataset_ops import UnaryUnchangedStructureDataset
 
@@ -204,6 +207,61 @@ class ResumedElements(TFDatasetAdapter):  # type: ignore[misc] # Keras has no ty
     def _rows(self) -> range:
         _, first, count = _rest(self.passes, self._epoch, self._from)
         return range(first, first + count)
+
+
+class OwnBatches(PyDatasetAdapter):  # type: ignore[misc] # Keras has no types
+    """The batches of a person's PyDataset, in an order that is known from (seed, epoch); with `place`, from there on, else as `fit` has it.
+
+    What the PyDataset does at the beginning and the end of an epoch is done again for those that lie behind `place`; what is random in its
+    `__getitem__` is not.
+    """
+
+    def __init__(
+        self, x: Any, passes: Passes, seed: int | None, place: tuple[int, int] | None, class_weight: dict[int, float] | None
+    ) -> None:
+        """`seed` None: in its own order."""
+        super().__init__(x, class_weight=class_weight)
+        self.enqueuer = None  # its order would be drawn from a generator whose state nobody can carry
+        self.passes = passes
+        self._seed, self._place = seed, place
+        self._epoch = (place[0] if place else passes.initial_epoch) - 1
+        for _ in range(passes.initial_epoch, self._epoch + 1):
+            x.on_epoch_begin()
+            x.on_epoch_end()
+
+    @property
+    def num_batches(self) -> int | None:
+        if self._place is None:
+            count: int | None = self.py_dataset.num_batches
+            return count
+        return self.passes.steps
+
+    def on_epoch_begin(self) -> None:
+        self._epoch += 1
+        super().on_epoch_begin()
+
+    def _get_iterator(self) -> Iterator[Any]:
+        began, first, count = self._epoch, 0, self.passes.batches
+        if self._place is not None:
+            began, first, count = _rest(self.passes, self._epoch, self._place)
+        shuffled = self._seed is not None and self.py_dataset.num_batches is not None
+        order = order_of(self._seed or 0, began, self.passes.batches) if shuffled else np.arange(self.passes.batches)
+        yield from map(self._standardize_batch, _read(self.py_dataset, order[first : first + count]))
+
+
+def _read(batches: Any, order: Order) -> Iterator[Any]:
+    """In this order, so many ahead as the PyDataset itself says."""
+    if batches.workers <= 1:
+        yield from (batches[int(i)] for i in order)
+        return
+    with concurrent.futures.ThreadPoolExecutor(batches.workers, "kafka_jupyter-batches") as pool:
+        ahead: collections.deque[concurrent.futures.Future[Any]] = collections.deque()
+        for i in order:
+            ahead.append(pool.submit(batches.__getitem__, int(i)))
+            if len(ahead) > max(1, batches.max_queue_size):
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 def _rest(passes: Passes, epoch: int, begun: tuple[int, int]) -> tuple[int, int, int]:

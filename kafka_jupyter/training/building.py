@@ -13,6 +13,8 @@ import keras
 import tensorflow as tf
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
+from kafka_jupyter.models.describe import has_own_step
+
 _log = logging.getLogger(__name__)
 
 
@@ -21,6 +23,8 @@ def build_before(model: keras.Model, adapter: DataAdapter) -> bool:
 
     False if some of it is left to `fit`, whose error it then is: there is data that Keras has no symbols for.
     """
+    if has_own_step(model):
+        return False
     spec = adapter.get_tf_dataset().element_spec
     if not all(isinstance(part, tf.TensorSpec) and part.shape.rank is not None for part in tf.nest.flatten(spec)):
         return False

@@ -84,7 +84,7 @@ class _Child:
             self._sock.sendall(frames.pack(frame))
 
     def _train(self, job: frames.Job) -> frames.Frame:
-        task = _readable(job.task)
+        task = _readable(job.task, job.code)
         folder = os.path.abspath(job.folder)
         fit = Fit(task, {name: os.path.abspath(path) for name, path in job.inputs.items()}, folder, job.files)
         os.chdir(folder)  # a file with a relative name lands with the others, not where the worker stands
@@ -119,11 +119,11 @@ class _Child:
         return self._worker_loss
 
 
-def _readable(record: bytes) -> Task:
+def _readable(record: bytes, code: bool) -> Task:
     task = codec.decode(record)
     if not isinstance(task, Task):
         raise CannotTravel(what="this record", where="the task", why="it is no task", way_out="")
-    if task.trusted_code:
+    if (task.trusted_code or task.code is not None) and not code:
         raise NeedsTrust(detail="this worker runs no code from tasks")
     if task.trainer != "keras":
         raise CannotTravel(what=f"the trainer {task.trainer[:80]!r}", where="the task", why="this worker has only keras", way_out="")

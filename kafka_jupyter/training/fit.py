@@ -6,6 +6,8 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,11 +19,11 @@ from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 from keras.src.trainers.data_adapters.tf_dataset_adapter import TFDatasetAdapter
 
-from kafka_jupyter.models import allowlist, callbacks, data, probe, rebuild, state
+from kafka_jupyter.models import allowlist, byvalue, callbacks, data, probe, rebuild, state
 from kafka_jupyter.protocol.task import FitArguments, Task
 from kafka_jupyter.store import arrays
 from kafka_jupyter.training import resume
-from kafka_jupyter.training.adapter import Passes, ResumedArrays, ResumedElements, ShuffledArrays
+from kafka_jupyter.training.adapter import OwnBatches, Passes, ResumedArrays, ResumedElements, ShuffledArrays
 from kafka_jupyter.training.building import build_before
 from kafka_jupyter.training.checkpoint import Checkpointer
 
@@ -45,6 +47,7 @@ class Fit:
         self._folder = pathlib.Path(folder)
         self._config = pathlib.Path(inputs["model"]).read_bytes()
         self._state = inputs["state"]
+        self._inputs = inputs
         self._files = files or {}
         self.point = resume.read(inputs["checkpoint"]) if "checkpoint" in inputs else None
         self.structure = task.data.structure
@@ -61,16 +64,23 @@ class Fit:
 
         Raises whatever Keras raises, CannotTravel, DoesNotFit, StoreError, Suspension.
         """
-        document = allowlist.check(self._config)
+        by_value = self.task.code is not None and self.task.code.model
+        document = rebuild.settings_of(self._config) if by_value else allowlist.check(self._config)
         keras.utils.set_random_seed(self.task.seed)  # seed generators come with the state; this is for what is made anew
         with rebuild.keras_globals(document):
-            model = self._model = rebuild.build(self._config, self.point.file if self.point else self._state)
-            built = callbacks.build(self.task.callbacks, self._folder)
+            at = self.point.file if self.point else self._state
+            if by_value:
+                objects = self._objects(None)
+                model = self._model = rebuild.settled(objects.get("model"), at)
+            else:
+                model = self._model = rebuild.build(self._config, at)
+                objects = self._objects(model)
+            built = callbacks.build(self.task.callbacks, self._folder, objects)
             # Keras would append its History behind our reporter, which must see the last word of everybody.
             history = next((c for c in built if isinstance(c, keras.callbacks.History)), None) or keras.callbacks.History()
             remembering = built if history in built else [*built, history]
             called = [*(c for c in built if c is not history), history, reporter, checkpointer]
-            arguments, passes = self._arguments(model.steps_per_execution)
+            arguments, passes = self._arguments(model.steps_per_execution, objects)
             checkpointer.watch(remembering, passes)
             built_before = build_before(model, arguments["x"])
             if self.point is not None:
@@ -86,8 +96,22 @@ class Fit:
             model.fit(**arguments, callbacks=called, verbose=0)
             return self._keep(model, built, history)
 
-    def _arguments(self, at_once: int) -> tuple[dict[str, Any], Passes]:
-        fields = data.load(self.structure, self.leaves)
+    def _objects(self, model: keras.Model | None) -> dict[str, Any]:
+        """What came by value, opened now: this runs a person's code. `model`: the one that they may speak of, where it was built from
+        data."""
+        if self.task.code is None:
+            return {}
+        library = self._folder / "code"
+        for path in self.task.code.files:
+            target = library / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self._inputs[f"code/{path}"], target)
+        sys.path.insert(0, str(library))
+        known = byvalue.known_in(model) if model is not None else None
+        return byvalue.load(pathlib.Path(self._inputs["code"]).read_bytes(), known)
+
+    def _arguments(self, at_once: int, objects: Mapping[str, Any]) -> tuple[dict[str, Any], Passes]:
+        fields = data.load(self.structure, self.leaves, objects)
         return fit_arguments(self.task.fit, self.task.seed, fields, self.place if self.point else None, at_once)
 
     def _prepare(self, model: keras.Model, arguments: Mapping[str, Any]) -> None:
@@ -140,7 +164,7 @@ def fit_arguments(
     The same call in any process gives the same training.
     """
     x, (y, sample_weight, validation) = fields["x"], (_usable(fields.get(name)) for name in ("y", "sample_weight", "validation_data"))
-    if fit.validation_split and validation is None and not isinstance(x, data.Elements):
+    if fit.validation_split and validation is None and not isinstance(x, (data.Elements, keras.utils.PyDataset)):
         # As `fit` does it: the last rows are split off before anything is shuffled.
         (x, y, sample_weight), validation = array_slicing.train_validation_split((_usable(x), y, sample_weight), fit.validation_split)
     adapter, passes = _adapter(fit, seed, (x, y, sample_weight), place, at_once)
@@ -172,6 +196,10 @@ def _adapter(
         if place:
             return ResumedElements(x, whole, *place, class_weight), whole
         return TFDatasetAdapter(x.dataset(), class_weight=class_weight), whole
+    if isinstance(x, keras.utils.PyDataset):
+        endless = (steps or 1) * max(1, fit.epochs - fit.initial_epoch)  # one pass over as many as the training takes
+        whole = passes(endless if x.num_batches is None else x.num_batches)
+        return OwnBatches(x, whole, seed if fit.shuffle else None, place, class_weight), whole
     arrays = (_usable(x), y, sample_weight)
     if place:
         resumed = ResumedArrays(

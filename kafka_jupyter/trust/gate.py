@@ -79,9 +79,16 @@ class Gate:
     def check_own(self, type_: str, servers: str) -> None:
         """Raises NotTrusted if nobody with our trust file would read a record of that type from us."""
         roles = judge.WRITERS[type_]
-        if self.policy is not Policy.REQUIRE or self._file is None or roles & self.signer.roles():
-            return
-        own, role = self.signer.current(), min(roles)
+        if self.policy is Policy.REQUIRE and self._file is not None and not roles & self.signer.roles():
+            raise self._not_trusted(self._file, min(roles), servers)
+
+    def check_code(self, servers: str) -> None:
+        """Raises NotTrusted if no worker with our trust file would run code that we bring."""
+        if self.policy is Policy.REQUIRE and self._file is not None and Role.CODE not in self.signer.roles():
+            raise self._not_trusted(self._file, Role.CODE, servers)
+
+    def _not_trusted(self, file: TrustFile, role: Role, servers: str) -> NotTrusted:
+        own = self.signer.current()
         way_out = f"Give what `kafka-jupyter keys export` prints to whoever keeps that file: `kafka-jupyter keys trust FILE --role {role}`."
         if own is None:
             why, way_out = "you have no key", f"`kafka-jupyter keys init` makes one. {way_out}"
@@ -89,7 +96,7 @@ class Gate:
             why = f"your key {own.kid} is not trusted as {role}"
             if begins := self._begins(own.kid, role):
                 why, way_out = f"{why} before {begins}", "Try again then."
-        raise NotTrusted(servers=servers, file=self._file.path, why=why, way_out=way_out)
+        return NotTrusted(servers=servers, file=file.path, why=why, way_out=way_out)
 
     def _begins(self, kid: str, role: Role) -> str:
         """When it will be trusted with that; empty if that is not known."""

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 from kafka_jupyter import errors
+from kafka_jupyter.brokers.log import SignedTask
 from kafka_jupyter.protocol import control, frames, ids
-from kafka_jupyter.protocol.task import Task
 from kafka_jupyter.runs import changes, checkpoints
 from kafka_jupyter.runs.lease import heartbeat_period
 from kafka_jupyter.runs.state import RunState, Wish
@@ -52,7 +52,7 @@ class Phase(enum.Enum):
 
 
 class Attempt:
-    def __init__(self, site: Site, state: RunState, now_s: float, task: Task | None = None) -> None:
+    def __init__(self, site: Site, state: RunState, now_s: float, task: SignedTask | None = None) -> None:
         """`task`: what stands at the task's place, where that has been read already."""
         assert state.task is not None
         self.run_id, self.n, self.nonce = state.run_id, state.last_n + 1, ids.new_nonce()
@@ -225,7 +225,7 @@ class Attempt:
         cadence = frames.Cadence(settings.checkpoint_every_s, settings.checkpoint_gap_s, settings.checkpoint_share)
         publish = state.wish is Wish.STOP and prepared.point is not None
         brought = (prepared.task_json, prepared.inputs, str(prepared.folder))
-        self._child.send(frames.Job(*brought, files=prepared.files, changes=again, publish=publish, cadence=cadence))
+        self._child.send(frames.Job(*brought, prepared.files, again, publish, prepared.task.code is not None, cadence))
         if self._stop and not publish:
             self._child.send(frames.Stop())
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from kafka_jupyter import errors
 from kafka_jupyter.brokers.group import GroupMember
 from kafka_jupyter.brokers.kafka import Message, Partition
-from kafka_jupyter.brokers.log import Log
+from kafka_jupyter.brokers.log import Log, SignedTask
 from kafka_jupyter.protocol import topics
 from kafka_jupyter.protocol.control import TaskPlace
 from kafka_jupyter.protocol.task import Task
@@ -26,7 +26,7 @@ class TaskSeen:
     time_ms: int
     key: bytes
     value: bytes
-    task: Task | None = None
+    task: SignedTask | None = None
     why: str = ""
     newer: bool = False
     refused: bool = False  # nobody who may write tasks has signed it
@@ -106,11 +106,11 @@ class Dispatch:
         except errors.BadSignature as bad:
             self._log.note_junk(topics.TASK, bad)
             return TaskSeen(*raw, why=str(bad), refused=True)
-        record = self._log.decode(message)
-        if isinstance(record, Task):
-            return TaskSeen(*raw, task=record)
-        newer = isinstance(record, errors.NewerRecord)
-        return TaskSeen(*raw, why=str(record) if newer else "it is not a task of kafka_jupyter", newer=newer)
+        read = self._log.read(message)
+        if read is not None and isinstance(read.record, Task):
+            return TaskSeen(*raw, task=SignedTask(read.record, read.origin))
+        newer = read is not None and isinstance(read.record, errors.NewerRecord)
+        return TaskSeen(*raw, why=str(read.record) if read is not None and newer else "it is not a task of kafka_jupyter", newer=newer)
 
 
 class CommitTracker:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import faulthandler
+import importlib.metadata
 import logging
 import os
 import queue
@@ -29,13 +30,13 @@ from kafka_jupyter import errors
 from kafka_jupyter.brokers.follow import Change, Follower
 from kafka_jupyter.brokers.kafka import Cluster, Partition
 from kafka_jupyter.brokers.local import resolve
-from kafka_jupyter.brokers.log import Log
+from kafka_jupyter.brokers.log import Log, SignedTask
 from kafka_jupyter.brokers.outbox import Outbox
 from kafka_jupyter.brokers.reader import Reader
 from kafka_jupyter.protocol import control, frames, letters, topics
 from kafka_jupyter.protocol.control import TaskPlace
-from kafka_jupyter.protocol.task import Task
 from kafka_jupyter.protocol.workers import WorkerInfo
+from kafka_jupyter.runs import choose
 from kafka_jupyter.runs.lease import heartbeat_period
 from kafka_jupyter.runs.state import RunState
 from kafka_jupyter.settings import Settings
@@ -70,7 +71,7 @@ class Supervisor:
         self._queue: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._attempts: dict[str, Attempt] = {}
         self._orphans: dict[str, RunState] = {}  # tasks that have no Submitted yet
-        self._recent: dict[TaskPlace, Task] = {}  # the last tasks of our partitions: most are claimed at once, and needed then
+        self._recent: dict[TaskPlace, SignedTask] = {}  # the last tasks of our partitions: most are claimed at once, and needed then
         self._owned: set[Partition] = set()
         self._claims = Claims(settings.claim_grace_s)
         self._commits = CommitTracker()
@@ -84,6 +85,8 @@ class Supervisor:
         self._last_contact_s = time.monotonic()
         self._away = False  # Kafka, for so long that it was said
         self._equipment = frames.Equipment()
+        installed = ((found.metadata["Name"], found.version) for found in importlib.metadata.distributions())
+        self._packages = choose.normal_packages(installed) if settings.allow_code else {}
         self.stuck = False  # after `run`: a thread waits for the store, perhaps for ever
         self.outdated = False  # after `run`: the trust file distrusts other keys by now, a new supervisor must read the log once more
 
@@ -302,7 +305,8 @@ class Supervisor:
         if len(self._recent) > RECENT_TASKS:
             del self._recent[next(iter(self._recent))]
         if state is None and time.time() * 1000 - seen.time_ms < ORPHAN_AGE_MS:
-            announced = control.Submitted(run_id=run_id, task=seen.place, requirements=seen.task.requirements, priority=seen.task.priority)
+            task = seen.task.task
+            announced = control.Submitted(run_id=run_id, task=seen.place, requirements=task.requirements, priority=task.priority)
             self._orphans[run_id] = RunState(run_id, submitted=announced, task=seen.place, first_ms=seen.time_ms)
             self._waiting_changed = True
 
@@ -362,6 +366,9 @@ class Supervisor:
             running=sorted(run_id for run_id, attempt in self._attempts.items() if attempt.won),
             period_s=INFO_PERIOD_S,
             started_ms=int(psutil.Process().create_time() * 1000),
+            code=self.settings.allow_code,
+            packages=self._packages,
+            policy=str(self._site.log.gate.policy),
             unfit=self._unfit,
         )
 

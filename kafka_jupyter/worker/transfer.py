@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kafka_jupyter import errors
+from kafka_jupyter.brokers.log import SignedTask
 from kafka_jupyter.protocol import codec, control, frames, topics
 from kafka_jupyter.protocol.parts import InlineBytes, InlineText, KafkaRef, Part, Ref, UrlRef
 from kafka_jupyter.protocol.task import ResumePoint, Task
@@ -71,7 +72,7 @@ def prepare(
     place: control.TaskPlace,
     run_id: str,
     folder: pathlib.Path,
-    known: Task | None = None,
+    known: SignedTask | None = None,
     checkpoints: Sequence[control.Checkpointed] = (),
     progress: Progress | None = None,
 ) -> Prepared:
@@ -80,9 +81,10 @@ def prepare(
 
     Raises RecordError (the task cannot be read), CaptureError (it holds what is not allowed), StoreError, BrokerError.
     """
-    task = known if known is not None and known.run_id == run_id else site.log.read_task(place, run_id)
-    if task.trusted_code:
-        raise errors.NeedsTrust(detail="The task asks for user-defined code.")
+    signed = known if known is not None and known.task.run_id == run_id else site.log.read_signed_task(place, run_id)
+    task = signed.task
+    if task.trusted_code or task.code is not None:
+        _check_code(site, signed)
     if task.trainer != "keras":
         raise errors.NewerRecord(
             topic=place.topic, partition=place.partition, offset=place.offset, type=f"trainer {task.trainer}", version=1
@@ -95,7 +97,8 @@ def prepare(
         from kafka_jupyter.models import allowlist  # pure JSON, but the room imports Keras elsewhere
 
         inputs = {name: str(_local(lease, part, name, folder / "inputs", progress)) for name, part in task.parts().items()}
-        allowlist.check(pathlib.Path(inputs["model"]).read_bytes())
+        config = pathlib.Path(inputs["model"]).read_bytes()
+        allowlist.check_globals(config) if task.code is not None and task.code.model else allowlist.check(config)
         point, files, notes = _brought(lease, _points(checkpoints, task), inputs, folder / "inputs", progress)
     except BaseException:
         lease.close()
@@ -103,6 +106,15 @@ def prepare(
         raise
     checkpoint = next((c for c in checkpoints if point is not None and c.parts.get("state") == point.state), None)
     return Prepared(task, codec.encode(task), inputs, folder, log_offset, lease, point, checkpoint, files, notes)
+
+
+def _check_code(site: Site, signed: SignedTask) -> None:
+    """Raises NeedsTrust unless this worker runs code, and the key that signed the task may bring it."""
+    if not site.settings.allow_code:
+        raise errors.NeedsTrust(detail="This worker was not started with --allow-code.")
+    if not signed.origin.code:
+        key = f"The key {signed.origin.kid} that signed it" if signed.origin.proved else "Nobody who is known here has signed it; its key"
+        raise errors.NeedsTrust(detail=f"{key} has no role `code`: `kafka-jupyter keys trust FILE --role code`.")
 
 
 def _points(checkpoints: Sequence[control.Checkpointed], task: Task) -> list[ResumePoint]:

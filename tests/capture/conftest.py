@@ -49,8 +49,8 @@ class Training:
 class Twin:
     """Children as a worker has them, one a training; the next one warms up while the last one trains."""
 
-    def __init__(self) -> None:
-        self._children = Children(train="tests.capture.twin:main", name="twin")
+    def __init__(self, entry: str) -> None:
+        self._children = Children(train=entry, name="twin")
         self._children.keep_spare()
 
     def train(self, captured: CapturedFit, folder: pathlib.Path, loss: float | None = None) -> Training:
@@ -69,6 +69,14 @@ class Twin:
 
 @pytest.fixture(scope="package")
 def twin() -> Iterator[Twin]:
-    made = Twin()
+    made = Twin("tests.capture.twin:main")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="package")
+def child() -> Iterator[Twin]:
+    """As `twin`, of the worker's own entry: nothing looks at what was trained."""
+    made = Twin("kafka_jupyter.training.child:main")
     yield made
     made.close()

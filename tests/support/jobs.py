@@ -8,7 +8,7 @@ from typing import Any
 from kafka_jupyter.models import capture
 from kafka_jupyter.protocol import codec, frames
 from kafka_jupyter.protocol.parts import InlineText
-from kafka_jupyter.protocol.task import ArraysData, KerasModel, Task
+from kafka_jupyter.protocol.task import ArraysData, Code, KerasModel, Task
 from kafka_jupyter.store import arrays
 
 NOWHERE = InlineText("")  # the parts are files already
@@ -22,6 +22,11 @@ def job(folder: pathlib.Path, model: Any, *args: Any, seed: int = 7, period_s: f
 def job_of(captured: capture.CapturedFit, folder: pathlib.Path, seed: int, period_s: float = 0.25) -> frames.Job:
     """The Job for what was captured; the child's own folder is `folder / "own"`."""
     inputs = {"model": _write(folder / "in/model.json", [captured.config]), "state": _write(folder / "in/state", [captured.state])}
+    code = None
+    if captured.code is not None:
+        inputs["code"] = _write(folder / "in/code", [captured.code.objects])
+        inputs |= {f"code/{path}": _write(folder / "in/modules" / path, [text.encode()]) for path, text in captured.code.files.items()}
+        code = Code(NOWHERE, captured.code.model, dict.fromkeys(captured.code.files, NOWHERE), captured.code.own)
     for i, leaf in enumerate(captured.leaves):
         inputs[f"data/{i}"] = _write(folder / f"in/data-{i}", arrays.chunks(leaf)[1])
     task = Task(
@@ -33,10 +38,12 @@ def job_of(captured: capture.CapturedFit, folder: pathlib.Path, seed: int, perio
         fit=captured.fit,
         callbacks=captured.callbacks,
         seed=seed,
+        trusted_code=code is not None,
+        code=code,
     )
     own = folder / "own"
     own.mkdir(parents=True)
-    return frames.Job(codec.encode(task), inputs, str(own), period_s)
+    return frames.Job(codec.encode(task), inputs, str(own), progress_period_s=period_s, code=task.code is not None)
 
 
 def _write(path: pathlib.Path, chunks: Any) -> str:

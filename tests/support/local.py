@@ -55,7 +55,7 @@ def write(settings: Settings, value: bytes) -> int:
     cluster = Cluster(local.resolve(settings))
     names = open_topics(cluster, create=True)
     with contextlib.closing(Producer(cluster)) as producer:
-        return producer.write(names.name(topics.TASK), 0, "digits-1", value)
+        return producer.write(names.name(topics.TASK), 0, "digits-1", value, ())
 
 
 def read(settings: Settings, offset: int) -> bytes | None:
