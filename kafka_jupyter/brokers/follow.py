@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from kafka_jupyter import errors
+from kafka_jupyter.brokers.announced import Announced
 from kafka_jupyter.brokers.kafka import Message, Partition
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.brokers.reader import BEGINNING
@@ -26,13 +27,11 @@ from kafka_jupyter.protocol.workers import WorkerInfo
 from kafka_jupyter.runs import choose, snapshots, view
 from kafka_jupyter.runs.ledger import Ledger
 from kafka_jupyter.runs.state import RunState
-from kafka_jupyter.trust.judge import Origin
 
 logger = logging.getLogger(__name__)
 
 LOOK_S = 1.0  # between two looks at a reader that catches up
 ANNOUNCEMENTS_S, ROWS_S = 1.0, 10.0  # of silence, after which announcements and rows that should be there are taken for gone
-ALIVE_PERIODS = 3  # a worker is alive if its record was renewed within so many of its periods
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +67,7 @@ class Follower:
         self._ends_outdated = ends_outdated
         self._with_rows = rows
         self._ledger = Ledger()
-        self._workers: dict[str, tuple[WorkerInfo, float]] = {}
-        self._announced: dict[str, int] = {}  # worker id → when it signed what we know of it, by its clock, in ms
+        self._workers = Announced()
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._listeners: list[Listener] = []
@@ -161,7 +159,7 @@ class Follower:
         """Who is alive by our own clock."""
         now = time.monotonic() if now_s is None else now_s
         with self._lock:
-            return [info for info, seen in self._workers.values() if now - seen <= ALIVE_PERIODS * info.period_s]
+            return self._workers.alive(now)
 
     def history(self, run_id: str) -> view.History:
         """All accepted rows of a run; reads the older ones from Kafka if they are not in memory. KeyError for an unknown run."""
@@ -371,13 +369,10 @@ class Follower:
                 new = self._ledger.rows(record, kid)
                 return Change(*where, run_id=record.run_id, batch=record, rows=tuple(new), kid=kid) if new else None
             if isinstance(record, WorkerInfo):
-                if not self._is_news(record.worker_id, read.origin):
-                    return None
                 # Old records are read at start-up: they count as alive from their append time, judged by the broker's clock
                 # once, and from then on by our own clock only.
                 age = max(0.0, time.time() - message.time_ms / 1000) if not self._ready.is_set() else 0.0
-                self._workers[record.worker_id] = (record, time.monotonic() - age)
-                return Change(*where, worker=record)
+                return Change(*where, worker=record) if self._workers.take(record, read.origin, time.monotonic() - age) else None
             if isinstance(record, errors.NewerRecord) and base == topics.RUN_CONTROL and record.fields.get("run_id"):
                 run_id = str(record.fields["run_id"])
                 state = self._ledger.newer(run_id, message.offset, message.time_ms)
@@ -394,17 +389,7 @@ class Follower:
             return None
         gone = (message.key or b"").decode("utf-8", "replace")
         with self._lock:
-            if not self._is_news(gone, origin):
-                return None
-            self._workers.pop(gone, None)
-        return Change(*where, gone=gone)
-
-    def _is_news(self, worker_id: str, origin: Origin) -> bool:
-        """Whether its worker has said it after all we know of it: a copy of an old announcement makes nobody look alive."""
-        if origin.issued_ms <= self._announced.get(worker_id, 0) and origin.proved:
-            return False
-        self._announced[worker_id] = origin.issued_ms
-        return True
+            return Change(*where, gone=gone) if self._workers.bury(gone, origin) else None
 
     def _lacks_rows(self, state: RunState) -> bool:
         if not state.starts or not self._with_rows:

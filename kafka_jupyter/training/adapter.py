@@ -237,6 +237,8 @@ class OwnBatches(PyDatasetAdapter):  # type: ignore[misc] # Keras has no types
         return self.passes.steps
 
     def on_epoch_begin(self) -> None:
+        if self._within_epoch:  # an epoch that was cut short (training/resume.py) ends without a word
+            self.on_epoch_end()
         self._epoch += 1
         super().on_epoch_begin()
 
