@@ -37,6 +37,7 @@ class Span:
     closed: int | None = None
     closed_by: str = ""
     started: Entry | None = None
+    beat: int = 0  # of its last heartbeat that counted
 
     def is_of(self, record: dict[str, Any]) -> bool:
         return (self.n, self.worker, self.nonce) == (record["n"], record["worker"], record["nonce"])
@@ -57,6 +58,9 @@ class Run:
         self._born_ms: int | None = None
         self._requests: set[str] = set()
         self._checkpointed = False
+        self._checkpoint_at = (0, (-1, -1))  # attempt and place of the last one that counted
+        self._applied: set[str] = set()
+        self._lost: set[tuple[int, str]] = set()  # claims
         self._progress = (-1, -1)
         self._failures = self._expiries = self._counted = 0
 
@@ -84,7 +88,9 @@ class Run:
     def _claimed(self, entry: Entry) -> bool:
         """Rule 1."""
         record = entry.record
-        if self.open is not None or self.wish not in ("run", "stop") or record["n"] != len(self.spans) + 1:
+        claim = (record["n"], record["nonce"])
+        if self.open is not None or self.wish not in ("run", "stop") or record["n"] != len(self.spans) + 1 or claim in self._lost:
+            self._lost.add(claim)  # a copy of it does not win later
             return False
         self.open = Span(record["n"], record["worker"], record["nonce"], entry.offset, entry.offset)
         self.spans.append(self.open)
@@ -94,7 +100,7 @@ class Run:
     def _by_winner(self, entry: Entry) -> bool:
         """Rule 2: only while its attempt is open, only with the winner's worker and nonce."""
         span, record = self.open, entry.record
-        if span is None or not span.is_of(record):
+        if span is None or not span.is_of(record) or self._is_copy(span, entry):
             return False
         span.last = entry.offset
         match entry.type:
@@ -115,6 +121,25 @@ class Run:
                 self._counted += record["reason"] == "unfit"
                 self._close(entry, "QUEUED")
         return True
+
+    def _is_copy(self, span: Span, entry: Entry) -> bool:
+        """What was said before is no sign of life, whoever writes it once more. Else it is remembered as said."""
+        record = entry.record
+        match entry.type:
+            case "started":
+                return span.started is not None
+            case "heartbeat":
+                before, span.beat = span.beat, max(span.beat, record.get("beat", 0))
+                return before > 0 and record.get("beat", 0) <= before
+            case "checkpointed":
+                at = (record["n"], (record["epoch"], record["step"]))
+                before_at, self._checkpoint_at = self._checkpoint_at, max(self._checkpoint_at, at)
+                return at <= before_at
+            case "applied":
+                known = record["request_id"] in self._applied
+                self._applied.add(record["request_id"])
+                return known
+        return False
 
     def _checkpoint(self, place: tuple[int, int]) -> None:
         self._checkpointed = True
