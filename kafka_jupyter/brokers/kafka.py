@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 import time
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException
 
 from kafka_jupyter import errors
+from kafka_jupyter.protocol.headers import STATEMENT
 from kafka_jupyter.settings import Settings
 
 Partition = tuple[str, int]
@@ -119,8 +121,18 @@ class Cluster:
         return errors.BrokerError(servers=self.servers, detail=f"{type(exception).__name__}: {exception}")
 
 
+# Of a name that is no UTF-8 the client gives half a list, with an exception set. CPython looks for that where C calls it, but not where its
+# own interpreter has specialized the call (3.11 and later): there the exception would come up in the middle of something else.
+_headers = operator.methodcaller("headers")
+_UNREADABLE: tuple[tuple[str, bytes | None], ...] = ((STATEMENT, None),)  # no signature that anybody could have written
+
+
 def message_of(message: confluent_kafka.Message) -> Message:
     kind, time_ms = message.timestamp()
+    try:
+        headers = tuple(cast("list[tuple[str, bytes | None]]", _headers(message) or []))
+    except (SystemError, UnicodeDecodeError):
+        headers = _UNREADABLE
     return Message(
         message.topic() or "",
         whole(message.partition()),
@@ -128,7 +140,7 @@ def message_of(message: confluent_kafka.Message) -> Message:
         time_ms,
         message.key(),
         message.value(),
-        tuple(cast("list[tuple[str, bytes | None]]", message.headers() or [])),
+        headers,
         kind != confluent_kafka.TIMESTAMP_LOG_APPEND_TIME,
     )
 

@@ -22,7 +22,7 @@ from kafka_jupyter.protocol.workers import WorkerInfo
 from kafka_jupyter.runs import snapshots
 from kafka_jupyter.runs.state import State
 from kafka_jupyter.settings import Settings
-from tests.support import raw
+from tests.support import clumsy, raw
 from tests.support.playing import Player
 from tests.support.waiting import wait_until
 
@@ -244,3 +244,18 @@ def test_a_log_that_takes_longer_than_one_look_is_read_all_the_same(log: Log, mo
         assert late.state(run.run_id) is not None
     with contextlib.closing(Follower(log)) as given_up:
         assert not given_up.catch_up(lambda: True)
+
+
+@pytest.mark.parametrize("names", [[b"\xff\xfe"], [b"kj-statement", b"\xff"], [b"\xed\xa0\x80", b"kj-signature"]], ids=repr)
+def test_a_header_whose_name_is_no_text_ends_no_reader(log: Log, names: list[bytes]) -> None:
+    """confluent-kafka's `headers()` fails on it with a SystemError; a stranger needs no key to write one."""
+    run = Player.new(log)
+    run.submit()
+    with following(log) as follower:
+        for base in (topics.RUN_CONTROL, topics.TRAINING_LOG, topics.WORKER_STATE):
+            place = log.topics.place(base, run.run_id)
+            clumsy.write(log.cluster.servers, place, run.run_id.encode(), b'{"type":"cancel"}', [(name, b"x") for name in names])
+        run.claim()
+        wait_until(lambda: (state := follower.state(run.run_id)) is not None and state.open is not None, "the reader has ended")
+        assert follower.alive
+        assert log.junk.total() == 3
