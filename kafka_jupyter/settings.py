@@ -76,6 +76,8 @@ class Settings:
     trust_reload_s: float = 60.0  # a change of the trust file or of our keys is known after this
     trust: str = ""  # what travels with a `fit`: data, or code too; empty: code to the local Kafka, else data
     allow_code: bool = False  # a worker runs code of tasks, if a key with the role `code` has signed them
+    allow_network: bool = False  # trainings may use the network, where the platform could forbid it; those of the local Kafka may
+    child_memory: int = 0  # bytes that a training may write to; 0: what the machine has, and 8 GiB
     clock_skew_s: float = 300.0  # how far a writer's clock may be from Kafka's; the same for all readers of a Kafka
 
     lease_ttl_s: float = 30.0  # silence after which an attempt may be expired; heartbeats every ttl/6

@@ -10,8 +10,9 @@ from kafka_jupyter.settings import Settings
 
 def signed(settings: Settings, folder: pathlib.Path) -> Settings:
     """`settings` for the local Kafka in `folder`: nothing is read there that is not signed by a key of its trust file, so a person's own
-    code may travel."""
-    return settings.replace(trust_file=folder / "trust.toml", trust_policy="require", trust=settings.trust or "code", allow_code=True)
+    code may travel, and do what they can do themselves."""
+    mine = {"trust": settings.trust or "code", "allow_code": True, "allow_network": True}
+    return settings.replace(trust_file=folder / "trust.toml", trust_policy="require", **mine)
 
 
 def provide(settings: Settings, folder: pathlib.Path, running: bool) -> None:

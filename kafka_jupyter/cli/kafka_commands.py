@@ -97,6 +97,14 @@ def worker(
             help="Run code that tasks bring, if a key with the role `code` has signed them; a worker of the local Kafka does.",
         ),
     ] = None,
+    allow_network: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-network/--no-network",
+            envvar=env_name("allow_network"),
+            help="Let trainings use the network, where the platform can forbid it; those of the local Kafka may.",
+        ),
+    ] = None,
     profile: options.Profile = None,
     servers: options.Servers = None,
     prefix: options.Prefix = None,
@@ -108,6 +116,6 @@ def worker(
     from kafka_jupyter.brokers import local
     from kafka_jupyter.worker import supervisor
 
-    settings = local.resolve(options.settings_from(profile, servers, prefix, allow_code=allow_code))
+    settings = local.resolve(options.settings_from(profile, servers, prefix, allow_code=allow_code, allow_network=allow_network))
     with contextlib.suppress(KeyboardInterrupt):
         supervisor.main(settings, slots, name)

@@ -99,6 +99,8 @@ def _foot(card: figures.CardState, now_ms: float) -> str:
         notes.append(f"heartbeat {say.duration((now_ms - card['heartbeat_ms']) / 1000)} ago")
     if card["attempt"] > 1:
         notes.append(f"{card['attempt']} attempts" if card["terminal"] else f"attempt {card['attempt']}")
+    if card["code"]:
+        notes.append("runs your code")
     if card["retry_of"]:
         notes.append(f"retry of {card['retry_of']}")
     if not card["terminal"]:

@@ -114,7 +114,7 @@ def capture_fit(
         seed=_seed(),
         dtype_policy=model.dtype_policy.name,
         check_rtol=None if as_code or encoded.objects else probe.rtol(model),  # what a person wrote may count its calls
-        requirements=_requirements(model, encoded.leaves, by_value if code is not None else None),
+        requirements=_requirements(model, encoded.leaves, specs, by_value if code is not None else None),
         versions=versions(),
         notes=encoded.notes,
         document=document,
@@ -242,7 +242,7 @@ def _symbolic(array: Any, rows: int | None) -> keras.KerasTensor:
 _UNBUILT_SLOTS = 2  # of an optimizer that has not made its own yet: Adam's number
 
 
-def _requirements(model: keras.Model, leaves: list[data.Array], by_value: ByValue | None = None) -> Requirements:
+def _requirements(model: keras.Model, leaves: list[data.Array], specs: list[CallbackSpec], by_value: ByValue | None = None) -> Requirements:
     """The backend's version is left open: what travels is Keras' own format, which is the same on each of them.
 
     Memory is what the training needs in any case: the data once, the weights, a gradient and the optimizer's slots for those that
@@ -252,7 +252,8 @@ def _requirements(model: keras.Model, leaves: list[data.Array], by_value: ByValu
     optimizer = model.optimizer
     slots = _bytes(optimizer.variables) if optimizer is not None and optimizer.built else _UNBUILT_SLOTS * trained
     memory = sum(leaf.nbytes for leaf in leaves) + _bytes(model.variables) + trained + slots
-    needs = Requirements(keras=keras.__version__, backend=keras.config.backend(), memory=memory)
+    network = any(spec.class_name == "RemoteMonitor" for spec in specs)
+    needs = Requirements(keras=keras.__version__, backend=keras.config.backend(), memory=memory, network=network)
     if by_value is None:
         return needs
     # What is pickled is Keras' insides, which may be others in the next patch.

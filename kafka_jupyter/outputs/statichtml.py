@@ -145,6 +145,8 @@ def _foot(state: CardState) -> str:
     files = state.get("files") or []
     if files:
         notes.append(", ".join(_text(name) for name in files[:5]) + (f" and {len(files) - 5} more" if len(files) > 5 else ""))
+    if state.get("code"):
+        notes.append("runs your code")
     if state.get("retry_of"):
         notes.append(f"retry of {_text(short_id(state['retry_of']))}")
     if state.get("terminal") and state["state"] != "SUCCEEDED":

@@ -148,6 +148,7 @@ class Equipment(Frame, frozen=True, tag="equipment"):
     device: str = "cpu"
     devices: list[str] = []
     unfit: str = ""
+    cage: list[str] = []  # what a child may not do here (training/cage.py)
 
 
 ToChild = Job | Stop | Suspend | Apply

@@ -86,6 +86,7 @@ class Requirements(msgspec.Struct, frozen=True, omit_defaults=True):
     backend_version: str = ""
     device: str = ""  # "" or "gpu"
     memory: int = 0  # bytes in the machine
+    network: bool = False  # a training that speaks to somebody: Keras' RemoteMonitor
     code: bool = False  # it was started to run code of tasks
     python: str = ""  # e.g. "3.12": bytecode of one is nothing to another
     packages: dict[str, str] = {}  # distribution → version, e.g. "3.1.0", or "==3.15.1" where the patch matters too

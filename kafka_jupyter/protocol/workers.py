@@ -24,5 +24,7 @@ class WorkerInfo(msgspec.Struct, frozen=True, tag_field="type", tag="worker", om
     started_ms: int = 0
     code: bool = False  # it runs code of tasks (`--allow-code`)
     packages: dict[str, str] = {}  # what is installed, distribution → version; told by those that run code
+    network: bool = True  # its trainings may use it
+    cage: list[str] = []  # what else they may not do (training/cage.py)
     policy: str = ""  # of its trust: require | warn | off
     unfit: str = ""  # why it takes nothing, e.g. Keras cannot be imported

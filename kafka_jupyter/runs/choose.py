@@ -51,6 +51,8 @@ def unmet(needs: Requirements, worker: WorkerInfo) -> str:
         return f"{needs.backend} {_minor(needs.backend_version)} (it has {worker.versions.get(needs.backend) or 'none'})"
     if needs.device == "gpu" and worker.device != "gpu":
         return "a GPU"
+    if needs.network and not worker.network:
+        return "let its trainings use the network, as RemoteMonitor must (`kafka-jupyter worker --allow-network`)"
     if lack := _lacks_for_code(needs, worker):
         return lack
     if needs.memory and worker.memory and needs.memory > worker.memory:

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from kafka_jupyter.protocol import frames
+from kafka_jupyter.training import cage
 
 
 def main(sock: socket.socket) -> None:
@@ -18,7 +19,7 @@ def main(sock: socket.socket) -> None:
 
 def look() -> frames.Equipment:
     names = [_name(device) for device in tf.config.list_physical_devices("GPU")]
-    return frames.Equipment(versions=versions(), device="gpu" if names else "cpu", devices=names or ["CPU"])
+    return frames.Equipment(versions=versions(), device="gpu" if names else "cpu", devices=names or ["CPU"], cage=cage.held())
 
 
 def versions() -> dict[str, str]:

@@ -26,6 +26,7 @@ from typing import Any
 import msgspec
 
 from kafka_jupyter.protocol import frames
+from kafka_jupyter.training.cage import Cage
 from kafka_jupyter.worker import environment, forkserver
 from kafka_jupyter.worker.forkserver_process import ForkserverProcess
 from kafka_jupyter.worker.lines import Lines
@@ -95,8 +96,14 @@ class Children:
     """Starts the forkserver at once: Keras takes seconds to import, and a first child should not wait for it."""
 
     def __init__(
-        self, environ: Mapping[str, str] | None = None, train: str = TRAIN_ENTRY, equipment: str = EQUIPMENT_ENTRY, name: str = "children"
+        self,
+        environ: Mapping[str, str] | None = None,
+        train: str = TRAIN_ENTRY,
+        equipment: str = EQUIPMENT_ENTRY,
+        name: str = "children",
+        cage: Cage | None = None,
     ) -> None:
+        self._cage = cage or Cage(network=True)
         self._environ = environment.for_child(os.environ if environ is None else environ)
         self._entries = {forkserver.TRAIN.decode(): train, forkserver.EQUIPMENT.decode(): equipment}
         self._ids = itertools.count(1)
@@ -212,7 +219,7 @@ class Children:
     def _spawn(self) -> None:
         """Where no process can be started now, the next child asks for one again."""
         try:
-            self._forkserver = ForkserverProcess(self._environ, self._entries)
+            self._forkserver = ForkserverProcess(self._environ, self._entries, self._cage)
         except OSError as error:
             self._no_forkserver = f"no child could be started: {error}"
             return

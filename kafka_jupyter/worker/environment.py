@@ -1,9 +1,13 @@
-"""What a child may know of its worker's environment: what Python, the system libraries and the backends need, and no secret."""
+"""What is installed here; and what a child may know of its worker's environment: what Python, the system's libraries and the backends need,
+and no secret."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 from collections.abc import Mapping
+
+from kafka_jupyter.runs.choose import normal_packages
 
 _NAMES = frozenset((
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TEMP", "TMP", "XDG_CACHE_HOME",
@@ -14,6 +18,11 @@ _PREFIXES = (
     "OMP_", "MKL_", "KMP_", "OPENBLAS_", "NUMEXPR_", "VECLIB_", "MALLOC_",
 )  # fmt: skip
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|_KEY|^TF_VAR_")  # TF_VAR_ and TF_TOKEN_ are Terraform's, not TensorFlow's
+
+
+def packages() -> dict[str, str]:
+    """What is installed here: distribution → version."""
+    return normal_packages((found.metadata["Name"], found.version) for found in importlib.metadata.distributions())
 
 
 # Set unless somebody has: TensorFlow's start-up chatter would fill every log, and the first child would take a GPU's whole memory.

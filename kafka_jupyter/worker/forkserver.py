@@ -25,6 +25,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from kafka_jupyter.training.cage import Cage, enter
+
 REQUEST = struct.Struct(">cQd")  # kind, id of the child, grace in seconds
 TRAIN, EQUIPMENT, TERMINATE = b"t", b"e", b"k"
 _DESCRIPTORS = 3  # frames, stdout, stderr
@@ -44,11 +46,11 @@ class _Running:
     kill_at: float | None = None
 
 
-def main(control_fd: int, entries: dict[str, str]) -> None:
-    """`entries`: request kind → "module:function"; the function takes the child's socket."""
+def main(control_fd: int, entries: dict[str, str], cage: dict[str, Any]) -> None:
+    """`entries`: request kind → "module:function"; the function takes the child's socket. `cage`: the fields of a Cage."""
     control = socket.socket(fileno=control_fd)
     functions, unfit = _preload({kind.encode(): target for kind, target in entries.items()})
-    _Forkserver(control, functions, unfit).serve()
+    _Forkserver(control, functions, unfit, Cage(**cage)).serve()
 
 
 def _preload(entries: dict[bytes, str]) -> tuple[dict[bytes, Callable[[socket.socket], None]], str]:
@@ -75,8 +77,9 @@ def _preload(entries: dict[bytes, str]) -> tuple[dict[bytes, Callable[[socket.so
 
 
 class _Forkserver:
-    def __init__(self, control: socket.socket, functions: dict[bytes, Callable[[socket.socket], None]], unfit: str) -> None:
+    def __init__(self, control: socket.socket, functions: dict[bytes, Callable[[socket.socket], None]], unfit: str, cage: Cage) -> None:
         self._control = control
+        self._cage = cage
         self._functions = functions
         self._unfit = unfit
         self._running: dict[int, _Running] = {}
@@ -154,14 +157,15 @@ class _Forkserver:
         code = 1
         try:
             os.setsid()  # its own process group: a cancel reaches grandchildren and nobody else
-            _die_with(parent)
+            _volunteer_for_the_oom_killer()
+            enter(self._cage)
+            _die_with(parent)  # behind the cage: who it is in a namespace of its own counts as a change, which takes this back
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for end in (self._control, self._waker, self._woken):
                 end.close()
             frames, out, err = descriptors
             _take_output(out, err)
-            _volunteer_for_the_oom_killer()
             with socket.socket(fileno=frames) as sock:
                 function(sock)
             code = 0

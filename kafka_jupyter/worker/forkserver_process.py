@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
 import json
 import os
 import socket
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from kafka_jupyter.training.cage import Cage
 from kafka_jupyter.worker.lines import Lines
 
 _READ = 1 << 16
@@ -20,17 +22,17 @@ _CLOSE_GRACE_S = 5.0
 
 _BOOT = (
     "import json, sys; arguments = json.loads(sys.argv[1]); sys.path[:] = arguments['path']; "
-    "from kafka_jupyter.worker import forkserver; forkserver.main(arguments['control'], arguments['entries'])"
+    "from kafka_jupyter.worker import forkserver; forkserver.main(arguments['control'], arguments['entries'], arguments['cage'])"
 )
 
 
 class ForkserverProcess:
     """The process and what it says. Its answers are read by the thread of Children."""
 
-    def __init__(self, environ: Mapping[str, str], entries: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], entries: Mapping[str, str], cage: Cage) -> None:
         """Raises OSError where no process can be started."""
         self.control, theirs = socket.socketpair()
-        arguments = {"path": sys.path, "control": theirs.fileno(), "entries": entries}
+        arguments = {"path": sys.path, "control": theirs.fileno(), "entries": entries, "cage": dataclasses.asdict(cage)}
         try:
             self.process = subprocess.Popen(
                 # -P: the folder that the supervisor happens to stand in must not shadow a module

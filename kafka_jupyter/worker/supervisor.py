@@ -9,7 +9,6 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import faulthandler
-import importlib.metadata
 import logging
 import os
 import queue
@@ -36,12 +35,13 @@ from kafka_jupyter.brokers.reader import Reader
 from kafka_jupyter.protocol import control, frames, letters, topics
 from kafka_jupyter.protocol.control import TaskPlace
 from kafka_jupyter.protocol.workers import WorkerInfo
-from kafka_jupyter.runs import choose
 from kafka_jupyter.runs.lease import heartbeat_period
 from kafka_jupyter.runs.state import RunState
 from kafka_jupyter.settings import Settings
 from kafka_jupyter.store import open_store
+from kafka_jupyter.worker import environment
 from kafka_jupyter.worker.attempt import Attempt
+from kafka_jupyter.worker.caging import cage_of, guard_ourselves
 from kafka_jupyter.worker.children import Children
 from kafka_jupyter.worker.claims import Claims
 from kafka_jupyter.worker.dispatch import CommitTracker, Dispatch, TaskSeen
@@ -85,10 +85,8 @@ class Supervisor:
         self._last_contact_s = time.monotonic()
         self._away = False  # Kafka, for so long that it was said
         self._equipment = frames.Equipment()
-        installed = ((found.metadata["Name"], found.version) for found in importlib.metadata.distributions())
-        self._packages = choose.normal_packages(installed) if settings.allow_code else {}
-        self.stuck = False  # after `run`: a thread waits for the store, perhaps for ever
-        self.outdated = False  # after `run`: the trust file distrusts other keys by now, a new supervisor must read the log once more
+        self._packages = environment.packages() if settings.allow_code else {}
+        self.stuck = self.outdated = False  # after `run`: a thread waits for the store; the trust file distrusts other keys than before
 
     # --- life
 
@@ -96,7 +94,7 @@ class Supervisor:
         """Works until stopped. Raises BrokerError when there is no Kafka to begin with, or when it can never be heard again: a worker
         that cannot claim must not stay announced as free; NotTrusted when nobody would believe it."""
         with contextlib.ExitStack() as closing:
-            children = Children(name="kafka_jupyter-children")  # first: it imports Keras meanwhile
+            children = Children(name="kafka_jupyter-children", cage=cage_of(self.settings))  # first: it imports Keras meanwhile
             closing.callback(children.close)
             log = Log.open(Cluster(self.settings))
             closing.callback(log.close)
@@ -195,7 +193,7 @@ class Supervisor:
         self._check()
         if self._site.follower.outdated and not self.outdated:
             self.outdated = True
-            logger.warning("the trust file distrusts other keys than before: what runs is handed over, and the log read once more")
+            logger.warning("the trust file distrusts other keys now: what runs is handed over, and the log read once more")
             self._begin_stop()
         for attempt in list(self._attempts.values()):
             attempt.tick(now_s)
@@ -366,6 +364,8 @@ class Supervisor:
             running=sorted(run_id for run_id, attempt in self._attempts.items() if attempt.won),
             period_s=INFO_PERIOD_S,
             started_ms=int(psutil.Process().create_time() * 1000),
+            network=self.settings.allow_network or "network" not in self._equipment.cage,
+            cage=self._equipment.cage,
             code=self.settings.allow_code,
             packages=self._packages,
             policy=str(self._site.log.gate.policy),
@@ -379,6 +379,7 @@ def main(settings: Settings, slots: int = 1, name: str = "") -> None:
     logging.getLogger("kafka_jupyter").setLevel(logging.INFO)
     if hasattr(faulthandler, "register"):  # POSIX
         faulthandler.register(signal.SIGUSR1)
+    guard_ourselves()
     told_to_stop = False
     supervisor = Supervisor(resolve(settings), slots, name)
 
@@ -390,10 +391,9 @@ def main(settings: Settings, slots: int = 1, name: str = "") -> None:
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
     supervisor.run()
-    while supervisor.outdated and not supervisor.stuck and not told_to_stop:
+    while supervisor.outdated and not (supervisor.stuck or told_to_stop):
         supervisor = Supervisor(resolve(settings), slots, name)
-        if not told_to_stop:  # a signal that came in between told the old one
-            supervisor.run()
+        supervisor.run()
     if supervisor.stuck:
         logger.warning("the store is silent: the thread that waits for it is left behind")
         logging.shutdown()

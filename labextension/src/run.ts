@@ -64,6 +64,7 @@ export interface IRun {
   checkpoint: IPlace | null;
   applied: IApplied | null;
   retry_of: string;
+  code: boolean; // a person wrote some of what it trains
   stopped_early: boolean;
   metrics: Metrics;
   files: string[];
@@ -126,6 +127,7 @@ export function runOf(value: unknown): IRun | null {
     checkpoint: placeOf(value.checkpoint),
     applied: appliedOf(value.applied),
     retry_of: text(value.retry_of),
+    code: value.code === true,
     stopped_early: value.stopped_early === true,
     metrics: metricsOf(value.metrics),
     files: Array.isArray(value.files) ? value.files.filter(f => typeof f === 'string').slice(0, LIST).map(f => text(f)) : [],

@@ -205,6 +205,9 @@ export function footnotes(run: IRun, history: History, now: number): string[] {
     const from = start?.epoch ? trans.__('resumed at epoch %1', start.epoch + 1) : trans.__('begun anew');
     notes.push(run.terminal ? trans.__('%1 attempts, %2', run.attempt, from) : trans.__('attempt %1, %2', run.attempt, from));
   }
+  if (run.code) {
+    notes.push(trans.__('runs your code'));
+  }
   if (run.retry_of) {
     notes.push(trans.__('retry of %1', shortId(run.retry_of)));
   }

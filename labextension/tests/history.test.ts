@@ -172,6 +172,10 @@ test('a run can be asked for what its state allows', () => {
   assert.equal(verbs({ state: 'RUNNING', read_only: true }), '');
 });
 
+test('a run of code that a person wrote says so', () => {
+  assert.deepEqual(footnotes(run({ code: true }), new History(), 0), ['worker box', 'runs your code']);
+});
+
 test('a retry says of which run, and a change from where on', () => {
   const fields = { retry_of: 'digits-0a1b2c3d4e5f', applied: { settings: { learning_rate: 0.5 }, epoch: 1, step: 3 } };
   const notes = footnotes(run(fields), new History(), 0);

@@ -223,8 +223,7 @@ def test_a_key_without_the_role_is_refused_where_it_submits_and_by_every_worker(
         run = model.fit(**given)
     with pytest.raises(errors.RunFailed, match="no role `code`"):
         run.wait(READY_S)
-    state = trusting.follower.state(run.id)
-    assert state is not None
+    state = wait_until(lambda: (s := trusting.follower.state(run.id)) is not None and s.terminal and s, "not read", within=30)
     assert isinstance(state.end, control.Failed)
     assert (state.state, state.end.reason, state.end.error, state.starts) == (State.FAILED, "refused", "NeedsTrust", ())
     assert not canary.exists()

@@ -75,6 +75,7 @@ class Workers:
             | {
                 "PYTHONPATH": str(ROOT),
                 "TF_CPP_MIN_LOG_LEVEL": "2",
+                "KAFKA_JUPYTER_ALLOW_NETWORK": "1",  # most trainings of tests wait for a server of theirs (tests/support/pace.py)
                 "KAFKA_JUPYTER_BOOTSTRAP_SERVERS": self._settings.bootstrap_servers,
                 "KAFKA_JUPYTER_TOPIC_PREFIX": self._settings.topic_prefix,
                 "KAFKA_JUPYTER_LEASE_TTL_S": str(self._settings.lease_ttl_s),

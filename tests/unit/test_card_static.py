@@ -94,6 +94,7 @@ def test_a_change_is_said_as_in_the_front_end(applied: dict[str, Any] | None, te
 def test_a_run_that_ended_badly_says_how_to_retry_it(ended: str) -> None:
     assert "%kafka_retry digits-3f2a9c01b7d4" in page([state(state=ended)], {})
     assert "%kafka_retry" not in page([state()], {})
+    assert ("runs your code" in page([state(code=True)], {}), "runs your code" in page([state()], {})) == (True, False)
     assert "retry of digits-0a1b" in page([state(retry_of="digits-0a1b2c3d4e5f")], {})
 
 

@@ -95,11 +95,12 @@ def test_an_ended_run_shows_its_result() -> None:
         "ended_ms": 18_500,
         "files": ["a", "b", "c", "d", "e"],
         "retry_of": "digits-0a1b2c3d4e5f",
+        "code": True,
     }
     lines = drawn(card(state="SUCCEEDED", epochs_done=20, **ended), rows(20, 0)).splitlines()
     assert lines[0] == " SUCCEEDED  digits-3f2a9c01b7d4  20 epochs in 0:17"
     assert lines[1].endswith(" 100%")
-    assert lines[2] == "worker gpu-1 on box, gpu · retry of digits-0a1b2c3d4e5f · a, b, c and 2 more files"
+    assert lines[2] == "worker gpu-1 on box, gpu · runs your code · retry of digits-0a1b2c3d4e5f · a, b, c and 2 more files"
 
 
 def test_where_there_is_little_room_what_matters_stays() -> None:

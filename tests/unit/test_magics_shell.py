@@ -88,11 +88,11 @@ def test_a_block_refuses_a_queue_timeout_that_is_none(seconds: float):
         pass
 
 
-def test_trust_is_refused_clearly(shell: InteractiveShell, capsys):
-    result = shell.run_cell("%%kafka_train --trust code\nran = True")
+def test_another_trust_than_those_there_are_is_refused_clearly(shell: InteractiveShell, capsys):
+    result = shell.run_cell("%%kafka_train --trust all\nran = True")
     assert result.error_in_exec is not None
     assert "ran" not in shell.user_ns
-    assert "user-defined code does not travel in this version" in capsys.readouterr().err
+    assert "argument --trust: invalid choice: 'all' (choose from" in capsys.readouterr().err
 
 
 def test_a_cell_without_a_keras_fit_fails_with_one_line(shell: InteractiveShell, capsys):

@@ -109,3 +109,36 @@ def test_a_waiting_run_says_what_it_waits_for() -> None:
     )
     unlucky = RunState(RUN, unfit=("cpu-1",))
     assert choose.waiting_reason(unlucky, [CPU]) == "Waiting for another worker: those there cannot run it."
+
+
+CODE = Requirements(code=True, python="3.12.4", packages={"scikit-learn": "1.6.1", "keras": "==3.15.1"})
+ABLE = WorkerInfo("w", "w", code=True, versions={"python": "3.12.9"}, packages={"scikit-learn": "1.6.0", "keras": "3.15.1"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "lacks"),
+    [
+        ({}, ""),
+        ({"code": False}, "been started to run code of tasks (`kafka-jupyter worker --allow-code`)"),
+        ({"versions": {"python": "3.11.9"}}, "Python 3.12 (it has 3.11.9)"),
+        ({"versions": {}}, "Python 3.12 (it has an unknown one)"),
+        ({"packages": {"keras": "3.15.1"}}, "scikit-learn 1.6.1 (it has none)"),
+        ({"packages": {"scikit-learn": "1.7.0", "keras": "3.15.1"}}, "scikit-learn 1.6.1 (it has 1.7.0)"),
+        ({"packages": {"scikit-learn": "1.6.9", "keras": "3.15.2"}}, "keras 3.15.1 (it has 3.15.2)"),
+    ],
+)
+def test_code_needs_a_worker_that_runs_it_with_the_same_python_and_packages(changes: dict[str, Any], lacks: str) -> None:
+    assert choose.unmet(CODE, msgspec.structs.replace(ABLE, **changes)) == lacks
+
+
+def test_packages_are_found_however_their_names_are_spelled() -> None:
+    found = choose.normal_packages([("Scikit_Learn", "1.6.1"), ("ruamel.yaml", "0.18"), ("", "1")])
+    assert found == {"scikit-learn": "1.6.1", "ruamel-yaml": "0.18"}
+    needs = Requirements(packages={"scikit_learn": "1.6.0", "RUAMEL-yaml": "0.18.1"})
+    assert choose.unmet(needs, WorkerInfo("w", "w", packages=found)) == ""
+
+
+def test_a_training_that_speaks_to_somebody_needs_a_worker_that_lets_it() -> None:
+    needs = Requirements(network=True)
+    assert "--allow-network" in choose.unmet(needs, WorkerInfo("w", "w", network=False))
+    assert choose.unmet(needs, WorkerInfo("w", "w")) == ""
