@@ -15,8 +15,10 @@ from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.cli.checks import FAIL, OK, WARN, Finding, version_of
 from kafka_jupyter.errors import BrokerError
 from kafka_jupyter.protocol import topics as spec
+from kafka_jupyter.protocol.workers import WorkerInfo
 from kafka_jupyter.settings import Settings
 
+_LOOSE = {"network": "the network", "secrets": "its user's keys", "memory": "all of the memory"}
 _SLOW_MS = 100.0  # a broker so far away makes the card feel slow
 _SKEW_S = 5.0  # clocks of two machines are shown, never compared: a difference only makes ages look odd
 
@@ -82,6 +84,32 @@ def round_trip(settings: Settings) -> Iterator[Finding]:
         yield Finding(OK, f"this clock and Kafka's differ by {abs(skew) * 1000:.0f} ms")
 
 
+def trust(settings: Settings) -> Iterator[Finding]:
+    """Whether anybody would read what we write."""
+    from kafka_jupyter.trust.gate import Gate
+    from kafka_jupyter.trust.judge import Policy
+
+    gate = Gate(settings)
+    own, roles = gate.signer.current(), ", ".join(sorted(gate.signer.roles()))
+    if gate.policy is Policy.OFF:
+        text = "nobody asks who has written a record (trust_policy is off): whoever may write to the topics may submit and steer runs"
+        yield Finding(WARN, text, "docs/security.md; kafka-jupyter keys init makes a key")
+    elif own is None or not roles:
+        text = f"our key {own.kid} is not trusted" if own else "we have no key"
+        way_out = "kafka-jupyter keys export, for whoever keeps that file" if own else "kafka-jupyter keys init"
+        yield Finding(FAIL, f"{text} by {settings.trust_file}: what we write is not read", way_out)
+    else:
+        yield Finding(OK, f"records are judged by {settings.trust_file} ({gate.policy}); our key {own.kid} is trusted as {roles}")
+
+
+def _caged(info: WorkerInfo) -> Iterator[Finding]:
+    """What a worker that runs other people's code cannot forbid it."""
+    loose = [what for part, what in _LOOSE.items() if part not in info.cage and not (part == "network" and info.network)]
+    if info.code and loose and info.policy:
+        text = f"worker {info.name} on {info.host} runs code of tasks and cannot keep it from {' and '.join(loose)}"
+        yield Finding(WARN, text, "a platform with user namespaces, or a container that holds nothing else: docs/security.md")
+
+
 def workers(settings: Settings) -> Iterator[Finding]:
     from kafka_jupyter.client import Client
 
@@ -99,3 +127,4 @@ def workers(settings: Settings) -> Iterator[Finding]:
             yield Finding(WARN, f"{text}; here it is {ours}", f"install the same: pip install keras=={ours}")
         else:
             yield Finding(OK, text)
+        yield from _caged(info)

@@ -52,7 +52,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from found
     if all(finding.level == checks.OK for finding in found):
         reachable = local.resolve(settings)
-        for check in (checks_kafka.topics, checks_kafka.round_trip, checks_kafka.workers):
+        for check in (checks_kafka.topics, checks_kafka.trust, checks_kafka.round_trip, checks_kafka.workers):
             yield from _tried(check, reachable)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import pathlib
 import re
 from collections.abc import Mapping
@@ -16,11 +17,21 @@ from kafka_jupyter.errors import CannotTravel
 
 SIZE_LIMIT = 64 << 20  # bytes of JSON; vocabularies stand in it
 DEPTH_LIMIT = 64
+OBJECT_LIMIT = 10_000  # of Keras' own: layers, initializers, …; a model of 500 layers has about 3,000
 NODE_LIMIT = 50_000  # JSON objects and lists that hold more than plain values; a model of 500 layers has about 10,000
+SHAPE_LIMIT = 1 << 31  # elements of an array whose shape is declared, a batch of 1 for what is left open
+SIZE_OF_ONE = 1 << 28  # of a number that makes an array as long: units, filters, words of an embedding
 
 _DATA_CLASSES = frozenset({"__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__slice__", "__ellipsis__"})
 # A string under one of these keys would be opened as a file.
 _FILE_KEYS = frozenset({"vocabulary", "idf_weights", "filepath", "filename", "path", "file", "weights"})
+_SHAPES = frozenset({"shape", "batch_shape", "input_shape", "output_shape", "target_shape", "kernel_size", "pool_size"})
+_LENGTHS = frozenset({
+    "units", "filters", "input_dim", "output_dim", "num_bins", "num_tokens", "max_tokens", "key_dim", "value_dim", "num_heads",
+    "depth_multiplier", "n", "rank", "output_sequence_length", "state_size", "size", "target_size", "height", "width",
+})  # fmt: skip
+_PATH = re.compile(r"[/~\\]|[A-Za-z]:[\\/]|(.*[\\/])?\.\.([\\/]|\Z)")
+_WORDS = "vocabulary"  # a list of whatever people have written
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 # Half of a surrogate pair: JSON can spell it, but no record and no frame can carry it.
 _BROKEN = re.compile("[\ud800-\udfff]")
@@ -68,14 +79,13 @@ def _read(config: bytes, fields: Mapping[str, type]) -> dict[str, Any]:
 
 def _walk(document: dict[str, Any]) -> None:
     waiting: list[tuple[Any, tuple[str | int, ...]]] = [(document, ())]
-    nodes = 0
+    nodes = objects = 0
     while waiting:
         node, path = waiting.pop()
         if isinstance(node, str):
             if _BROKEN.search(node):
                 raise _refused(f"the text {node[:80]!r}", _spelled(path), _NOT_UNICODE)
-            if _URL.match(node):
-                raise _refused(f"the address {node[:80]!r}", _spelled(path), "nothing is fetched while a model is built")
+            _check_text(node, path)
             continue
         if not isinstance(node, (dict, list)):
             continue
@@ -85,11 +95,40 @@ def _walk(document: dict[str, Any]) -> None:
                 if _BROKEN.search(key):
                     raise _refused(f"the name {key[:80]!r}", _spelled(path), _NOT_UNICODE)
             _check_object(node, path)
+            _check_sizes(node, path)
+            objects += "class_name" in node
         if isinstance(node, dict) or any(isinstance(value, (dict, list)) for _, value in inner):
             nodes += 1
         if len(path) >= DEPTH_LIMIT or nodes > NODE_LIMIT:
             raise _refused("the configuration", _spelled(path), f"it is deeper than {DEPTH_LIMIT} or larger than {NODE_LIMIT} nodes")
+        if objects > OBJECT_LIMIT:
+            raise _refused("the configuration", _spelled(path), f"it holds more than {OBJECT_LIMIT} objects")
         waiting.extend((value, (*path, key)) for key, value in inner)
+
+
+def _check_text(text: str, path: tuple[str | int, ...]) -> None:
+    """Nothing that Keras could open or fetch. The words of a vocabulary may be anything."""
+    if _WORDS in path and isinstance(path[-1], int):
+        return
+    if _URL.match(text):
+        raise _refused(f"the address {text[:80]!r}", _spelled(path), "nothing is fetched while a model is built")
+    if _PATH.match(text):
+        raise _refused(f"the path {text[:80]!r}", _spelled(path), "no file is read while a model is built")
+
+
+def _check_sizes(node: dict[str, Any], path: tuple[str | int, ...]) -> None:
+    """What is declared here must not ask for more memory than a model has."""
+    for key in _SHAPES & node.keys():
+        if isinstance(node[key], list) and _product(node[key]) > SHAPE_LIMIT:
+            raise _refused(f"{key}={str(node[key])[:80]}", _spelled(path), f"an array has at most {SHAPE_LIMIT} elements here")
+    lengths = [node[key] for key in _LENGTHS & node.keys()]
+    if _product(lengths) > SHAPE_LIMIT or any(type(length) is int and length > SIZE_OF_ONE for length in lengths):
+        found = {key: node[key] for key in sorted(_LENGTHS & node.keys())}
+        raise _refused(str(found)[:120], _spelled(path), f"it asks for more than {SHAPE_LIMIT} numbers")
+
+
+def _product(lengths: list[Any]) -> int:
+    return math.prod(abs(length) for length in lengths if type(length) is int and length != 0)
 
 
 def _check_object(node: dict[str, Any], path: tuple[str | int, ...]) -> None:

@@ -101,6 +101,57 @@ def test_depth_and_size_are_bounded(document: dict[str, Any]) -> None:
             allowlist.check(json.dumps({**document, "model": {"x": too_much}}).encode())
 
 
+def test_so_many_objects_are_no_model(document: dict[str, Any]) -> None:
+    zeros = {"module": "keras.initializers", "class_name": "Zeros", "config": {}, "registered_name": None}
+    for count, taken in ((allowlist.OBJECT_LIMIT - 100, True), (allowlist.OBJECT_LIMIT + 1, False)):
+        changed = {**document, "policies": [zeros] * count}
+        if taken:
+            allowlist.check(json.dumps(changed).encode())
+            continue
+        with pytest.raises(CannotTravel, match="more than 10000 objects"):
+            allowlist.check(json.dumps(changed).encode())
+
+
+@pytest.mark.parametrize(
+    "text", ["/etc/passwd", "~/.ssh/id_rsa", "../../x", "a/../b", "C:\\x", "\\\\host\\share", "..", "file:///x", "s3://bucket/x"]
+)
+def test_text_that_keras_could_open_or_fetch_is_refused_wherever_it_stands(text: str, document: dict[str, Any]) -> None:
+    for place in (["name"], ["kernel_initializer", "config", "x"], ["deep", 0, "list"]):
+        changed = copy.deepcopy(document)
+        node: Any = text
+        for key in reversed(place[1:]):
+            node = [node] if isinstance(key, int) else {key: node}
+        first_layer(changed)["config"][str(place[0])] = node
+        with pytest.raises(CannotTravel, match=r"no file is read|nothing is fetched"):
+            allowlist.check(json.dumps(changed).encode())
+
+
+@pytest.mark.parametrize("text", ["block1/conv", "a...b", "...", "abc,bd->acd", "x:0", "lower_and_strip_punctuation", "1.5", ""])
+def test_names_and_equations_are_no_paths(text: str, document: dict[str, Any]) -> None:
+    changed = copy.deepcopy(document)
+    first_layer(changed)["config"]["name"] = text
+    allowlist.check(json.dumps(changed).encode())
+
+
+def test_the_words_of_a_vocabulary_may_be_anything(document: dict[str, Any]) -> None:
+    changed = copy.deepcopy(document)
+    first_layer(changed)["config"]["vocabulary"] = ["/home", "https://example.org", "..", "~"]
+    allowlist.check(json.dumps(changed).encode())
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [{"units": 1 << 29}, {"input_dim": 1 << 20, "output_dim": 1 << 20}, {"batch_shape": [None, 1 << 20, 1 << 20]}, {"shape": [1 << 32]},
+     {"filters": 1 << 40}, {"num_tokens": 1 << 31}, {"target_shape": [1 << 16, 1 << 16]}],
+    ids=str,
+)  # fmt: skip
+def test_a_declared_size_that_no_model_has_is_refused(bomb: dict[str, Any], document: dict[str, Any]) -> None:
+    changed = copy.deepcopy(document)
+    first_layer(changed)["config"].update(bomb)
+    with pytest.raises(CannotTravel, match=r"elements here|more than 2147483648 numbers"):
+        allowlist.check(json.dumps(changed).encode())
+
+
 def test_a_long_vocabulary_is_no_reason_to_refuse(document: dict[str, Any]) -> None:
     changed = copy.deepcopy(document)
     first_layer(changed)["config"]["vocabulary"] = [f"word{i}" for i in range(50_000)]

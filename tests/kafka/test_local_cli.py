@@ -21,8 +21,10 @@ from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.brokers.topics import Topics
 from kafka_jupyter.errors import ArtifactMissing
 from kafka_jupyter.protocol import topics as spec
+from kafka_jupyter.protocol.workers import WorkerInfo
 from kafka_jupyter.settings import Settings
 from kafka_jupyter.store import open_store
+from kafka_jupyter.trust.keys import KeyFolder
 from tests.support.cli import cli, documented
 from tests.support.local import environment as child_environment
 from tests.support.local import stopped_at_the_end
@@ -83,7 +85,8 @@ def test_status_tells_of_a_killed_broker_and_the_way_out(bare_settings: Settings
 def test_doctor_finds_nothing_to_repair_on_a_good_cluster(topics: Topics, settings: Settings) -> None:
     said = cli("doctor", settings=settings)
     assert said.code == 0, said.out
-    for text in ("answers: 1 broker", "all 8 topics are as they should be", "a record is acknowledged in", "clock", "no worker is there"):
+    for text in ("answers: 1 broker", "all 8 topics are as they should be", "a record is acknowledged in", "clock", "no worker is there",
+                 "is trusted as code, submitter, worker"):  # fmt: skip
         assert text in said.out
 
 
@@ -94,6 +97,30 @@ def test_doctor_names_missing_topics_and_an_unwritable_cache(settings: Settings)
     assert f"fail  {settings.topic_prefix}task: missing" in said.out
     assert "→ kafka-jupyter topics init" in said.out
     assert f"fail  the cache {settings.cache_dir} cannot be written" in said.out
+
+
+def test_doctor_says_whether_anybody_would_read_what_we_write(
+    topics: Topics, settings: Settings, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAFKA_JUPYTER_KEY_DIR", str(tmp_path / "keys"))
+    said = cli("doctor", settings=settings)
+    assert (said.code, "fail  we have no key by" in said.out, "→ kafka-jupyter keys init" in said.out) == (1, True, True)
+    key = KeyFolder(tmp_path / "keys").make(0)
+    said = cli("doctor", settings=settings)
+    assert (said.code, f"fail  our key {key.kid} is not trusted by" in said.out) == (1, True)
+    monkeypatch.setenv("KAFKA_JUPYTER_TRUST_POLICY", "off")
+    said = cli("doctor", settings=settings)
+    assert (said.code, "warn  nobody asks who has written a record" in said.out) == (0, True)
+
+
+def test_doctor_names_what_a_worker_that_runs_code_cannot_keep_it_from(log: Log, settings: Settings) -> None:
+    all_of_it = ["network", "secrets", "privileges", "memory"]
+    for name, cage, network in (("good", all_of_it, False), ("open", all_of_it[1:], True), ("loose", all_of_it[2:], False)):
+        log.send_worker(WorkerInfo(f"{name}-1", name, host="box", code=True, cage=cage, network=network, policy="require"))
+    assert log.producer.flush(10) == 0
+    said = cli("doctor", settings=settings)
+    assert said.out.count("cannot keep it from") == 1
+    assert "warn  worker loose on box runs code of tasks and cannot keep it from the network and its user's keys" in said.out
 
 
 def test_doctor_says_when_nobody_answers(bare_settings: Settings) -> None:
