@@ -3,11 +3,10 @@
     structure   {"v": 1, "x": node, "y": node, "sample_weight": node, "validation_data": node}
     node        null | {"leaf": i} | {"dict": {name: node}} | {"list": [node]} | {"tuple": [node]}
                 | {"ragged": {"values": node, "splits": node}} | {"sparse": {"indices": node, "values": node, "shape": [int]}}
-                | {"dataset": {"elements": n, "element": node}} | {"object": name}
+                | {"dataset": {"elements": n, "element": node}} | {"object": name} (a PyDataset by value)
 
 A leaf is an index into the arrays; one of a type that numpy does not know names it (`"dtype": "bfloat16"`). In a dataset each leaf is
-a column `{"column": [values, shapes]}`: the values of all its elements one after the other, and one row of `shapes` per element. An object
-is a PyDataset that goes by value (models/byvalue.py).
+a column `{"column": [values, shapes]}`: the values of all its elements one after the other, and one row of `shapes` per element.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from kafka_jupyter.errors import CannotTravel, StoreError
+from kafka_jupyter.models import generators
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Node = dict[str, Any] | None
@@ -60,7 +60,7 @@ def encode(
     """What stands in `arguments` under x, y, sample_weight and validation_data. Arrays are not copied. `steps_per_epoch`: batches that
     an epoch takes (`steps_taken`).
 
-    A tf.data.Dataset is read once, and so is a generator; `progress(elements so far, elements if known)` is called on the way.
+    A tf.data.Dataset or generator is read once; `progress(elements so far, elements if known)` is called on the way.
     Raises CannotTravel naming the argument and the place in it.
     """
     encoder = _Encoder(steps_per_epoch, epochs, progress, code)
@@ -89,6 +89,9 @@ class _Encoder:
             return {kind: [self.node(item, f"{where}[{i}]") for i, item in enumerate(value)]}
         if isinstance(value, tf.data.Dataset):
             return self._dataset(value, where)
+        if generators.is_live(value):
+            needed = self._steps and self._steps * self._epochs
+            return self._dataset(generators.as_dataset(value, needed, self._epochs, where), where, "the generator")
         if isinstance(value, keras.utils.PyDataset) and self._code:
             self.objects[where] = value
             return {"object": where}
@@ -96,7 +99,7 @@ class _Encoder:
             inner = self.node(value.values, where)
             return {"ragged": {"values": inner, "splits": self._leaf(value.row_splits.numpy(), where)}}
         if isinstance(value, tf.SparseTensor):
-            parts = {"indices": self._leaf(value.indices.numpy(), where), "values": self._leaf(value.values.numpy(), where)}
+            parts = {name: self._leaf(getattr(value, name).numpy(), where) for name in ("indices", "values")}
             return {"sparse": {**parts, "shape": [int(n) for n in value.dense_shape.numpy()]}}
         return self._leaf(_array(value, where), where, value)
 
@@ -120,7 +123,7 @@ class _Encoder:
         self.leaves.append(array)
         return len(self.leaves) - 1
 
-    def _dataset(self, dataset: tf.data.Dataset, where: str) -> dict[str, Any]:
+    def _dataset(self, dataset: tf.data.Dataset, where: str, what: str = "the tf.data.Dataset") -> dict[str, Any]:
         limit = self._elements(dataset, where)
         columns: list[tuple[list[Array], list[tuple[int, ...]]]] = []
         count = size = 0
@@ -143,7 +146,7 @@ class _Encoder:
                 self._progress(count, limit)
         if not count:
             raise _refused("a tf.data.Dataset", where, "it has no elements", "Check what it is made from.")
-        self.notes.append(f"{where}: the tf.data.Dataset was read once ({count} elements); what is random in it is frozen.")
+        self.notes.append(f"{where}: {what} was read once ({count} elements); what is random in it is frozen.")
         flat = [{"column": self._column(values, shapes, where)} for values, shapes in columns]
         return {"dataset": {"elements": count, "element": _element(dataset.element_spec, iter(flat))}}
 
@@ -202,7 +205,7 @@ def _name(key: Any, where: str) -> str:
 def _array(value: Any, where: str) -> Array:
     if isinstance(value, np.ndarray):
         return value
-    if isinstance(value, keras.utils.PyDataset) or callable(getattr(value, "__next__", None)) or _is_loader(value):
+    if isinstance(value, keras.utils.PyDataset) or callable(getattr(value, "__next__", None)) or generators.is_loader(value):
         raise _refused(
             f"a {type(value).__name__}", where, "its batches are made by code that runs here", "Pass arrays or a finite tf.data.Dataset."
         )
@@ -212,10 +215,6 @@ def _array(value: Any, where: str) -> Array:
     if hasattr(value, "__array__"):
         return np.asarray(value)
     raise _refused(f"{type(value).__name__} {str(value)[:40]!r}", where, "Keras trains on arrays", "Wrap it: np.asarray(…).")
-
-
-def _is_loader(value: Any) -> bool:
-    return type(value).__module__.partition(".")[0] in ("torch", "grain") and not hasattr(value, "__array__")
 
 
 def _check_strings(array: Array, where: str) -> None:

@@ -264,6 +264,17 @@ CELLS: dict[str, str] = {
         model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
         given = {"x": Windows(x, y, 10), "validation_data": Windows(x[:20], y[:20], 10)}
     """,
+    "a generator that is alive": """
+        def batches(size):
+            import itertools
+            for i in itertools.count():
+                rows = (np.arange(size) + i * size) % len(x)
+                yield x[rows], y[rows], np.full(size, 1.0 + i % 2)
+
+        model = keras.Sequential([keras.Input((6,)), layers.Dense(8, activation=lambda v: ops.relu(v)), layers.Dense(3)])
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), weighted_metrics=["accuracy"])
+        given = {"x": batches(7), "steps_per_epoch": 4}
+    """,
     "an optimizer of its own": """
         class Sign(keras.optimizers.Optimizer):
             def __init__(self, learning_rate=0.01, momentum=0.9):

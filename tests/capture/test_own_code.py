@@ -15,8 +15,10 @@ from kafka_jupyter.models.usercode import Included
 from tests.capture import own_code
 from tests.capture.test_models_exact import assert_same_state
 
+LIVE = "a generator that is alive"
 
-@pytest.mark.parametrize("name", own_code.CELLS)
+
+@pytest.mark.parametrize("name", [name for name in own_code.CELLS if name != LIVE])
 def test_a_cell_with_code_of_its_own_trains_elsewhere_exactly_as_it_would_here(name: str, child: Any, tmp_path: pathlib.Path) -> None:
     keras.utils.set_random_seed(7)
     cell = own_code.run(name)
@@ -28,6 +30,33 @@ def test_a_cell_with_code_of_its_own_trains_elsewhere_exactly_as_it_would_here(n
         model.fit(**{"verbose": 0, **given})
         assert there.outcome()["history"] == callbacks.final_state([model.history])[0]["history"]
         assert_same_state(state.dump(model), there.state().read_bytes())
+
+
+def test_of_a_live_generator_the_training_gets_the_batches_that_it_would_have_taken(child: Any, tmp_path: pathlib.Path) -> None:
+    def cell() -> tuple[Any, dict[str, Any]]:
+        keras.utils.set_random_seed(7)
+        names = own_code.run(LIVE)
+        return names["model"], {"epochs": 2, **names["given"], "shuffle": False}
+
+    (here, given), (model, same) = cell(), cell()
+    there = child.train(capture_fit(model, (), same, trusted=Included()), tmp_path)
+    here.fit(**{"verbose": 0, **given})
+    assert there.outcome()["history"] == callbacks.final_state([here.history])[0]["history"]
+    assert_same_state(state.dump(here), there.state().read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"epochs": 2}, "used up after one of 2 epochs. Give steps_per_epoch"),
+        ({"x": (i for i in range(3))}, "it gives a int"),
+        ({"x": (i for i in ())}, "it has no batches"),
+    ],
+)
+def test_a_generator_that_cannot_be_read_says_why(given: dict[str, Any], why: str) -> None:
+    names = own_code.run(LIVE)
+    with pytest.raises(CannotTravel, match=why):
+        capture_fit(names["model"], (), {"x": names["given"]["x"], **given}, trusted=Included())
 
 
 @pytest.mark.parametrize("name", own_code.CELLS)
