@@ -27,4 +27,5 @@ class WorkerInfo(msgspec.Struct, frozen=True, tag_field="type", tag="worker", om
     network: bool = True  # its trainings may use it
     cage: list[str] = []  # what else they may not do (training/cage.py)
     policy: str = ""  # of its trust: require | warn | off
+    refused: list[str] = []  # keys whose tasks it did not read lately; "" for those of nobody
     unfit: str = ""  # why it takes nothing, e.g. Keras cannot be imported

@@ -95,6 +95,12 @@ def waiting_reason(state: RunState, workers: list[WorkerInfo]) -> str:
     """Why a waiting run waits, in one sentence for its card. `workers`: the live ones."""
     if not workers:
         return "Waiting for a worker: none is there. `kafka-jupyter worker` starts one."
+    if state.submitted is not None and all(_disbelieves(worker, state.submitter) for worker in workers):
+        if not state.submitter:
+            return "Waiting: the workers there take signed tasks only. `kafka-jupyter keys init` makes a key, which they have to trust."
+        return (
+            f"Waiting: no worker trusts the key {state.submitter} that has submitted it (`kafka-jupyter keys trust FILE --role submitter`)."
+        )
     needs = state.submitted.requirements if state.submitted else Requirements()
     lacks = [unmet(needs, worker) for worker in workers]
     if all(lacks):
@@ -105,6 +111,10 @@ def waiting_reason(state: RunState, workers: list[WorkerInfo]) -> str:
     if all(worker.free == 0 for worker in able):
         return f"Waiting for a free slot: {_are(len(able))} busy."
     return ""
+
+
+def _disbelieves(worker: WorkerInfo, kid: str) -> bool:
+    return worker.policy == "require" and (not kid or kid in worker.refused)
 
 
 def _are(count: int) -> str:

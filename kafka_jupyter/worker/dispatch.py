@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import logging
 import threading
@@ -14,8 +15,12 @@ from kafka_jupyter.brokers.log import Log, SignedTask
 from kafka_jupyter.protocol import topics
 from kafka_jupyter.protocol.control import TaskPlace
 from kafka_jupyter.protocol.task import Task
+from kafka_jupyter.trust.judge import claimed_origin
 
 logger = logging.getLogger(__name__)
+
+
+REFUSED = 16  # keys that are told
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +49,7 @@ class Dispatch:
         self._commits: dict[Partition, int] = {}
         self._paused = False
         self._trouble = ""
+        self.refused: collections.deque[str] = collections.deque(maxlen=REFUSED)  # keys whose tasks were not read
         self.failure: Exception | None = None  # what has ended the thread
         self._thread = threading.Thread(target=self._run, name="kafka_jupyter-dispatch", daemon=True)
 
@@ -98,6 +104,10 @@ class Dispatch:
             self._rebalanced.set()  # what is paused is not sure any more
             self._stopping.wait(1.0)
 
+    def _remember(self, kid: str) -> None:
+        if kid not in self.refused:
+            self.refused.append(kid)
+
     def _seen(self, message: Message) -> TaskSeen:
         place = TaskPlace(message.topic, message.partition, message.offset)
         raw = (place, message.time_ms, message.key or b"", message.value or b"")
@@ -105,6 +115,7 @@ class Dispatch:
             self._log.origin(message)
         except errors.BadSignature as bad:
             self._log.note_junk(topics.TASK, bad)
+            self._remember(claimed_origin(message.headers).kid)
             return TaskSeen(*raw, why=str(bad), refused=True)
         read = self._log.read(message)
         if read is not None and isinstance(read.record, Task):

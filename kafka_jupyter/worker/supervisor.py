@@ -23,7 +23,6 @@ from pathlib import Path
 from types import FrameType
 
 import msgspec
-import psutil
 
 from kafka_jupyter import errors
 from kafka_jupyter.brokers.follow import Change, Follower
@@ -39,7 +38,7 @@ from kafka_jupyter.runs.lease import heartbeat_period
 from kafka_jupyter.runs.state import RunState
 from kafka_jupyter.settings import Settings
 from kafka_jupyter.store import open_store
-from kafka_jupyter.worker import environment
+from kafka_jupyter.worker import announcing
 from kafka_jupyter.worker.attempt import Attempt
 from kafka_jupyter.worker.caging import cage_of, guard_ourselves
 from kafka_jupyter.worker.children import Children
@@ -52,7 +51,6 @@ from kafka_jupyter.worker.snapshotter import Snapshotter
 
 logger = logging.getLogger(__name__)
 
-INFO_PERIOD_S = 5.0  # between two records of `worker_state`
 SHUTDOWN_S = 10.0  # a shutdown waits so long for its records to be read back, and for the store
 AWAY_S = 10.0  # without an answer of Kafka, until that is said
 TURN_S = 0.1  # of work in the queue before heartbeats and the like are looked after again
@@ -85,7 +83,6 @@ class Supervisor:
         self._last_contact_s = time.monotonic()
         self._away = False  # Kafka, for so long that it was said
         self._equipment = frames.Equipment()
-        self._packages = environment.packages() if settings.allow_code else {}
         self.stuck = self.outdated = False  # after `run`: a thread waits for the store; the trust file distrusts other keys than before
 
     # --- life
@@ -343,34 +340,16 @@ class Supervisor:
             self._attempts[state.run_id] = Attempt(self._site, state, now_s, self._recent.pop(state.task, None))
 
     def _announce(self, now_s: float) -> None:
-        self._info_due_s = now_s + INFO_PERIOD_S
+        self._info_due_s = now_s + announcing.PERIOD_S
         try:
             self._site.log.send_worker(self._info())
         except errors.BrokerError as failure:
             logger.debug("worker_state not sent: %s", failure)
 
     def _info(self) -> WorkerInfo:
-        return WorkerInfo(
-            self.worker_id,
-            self._name,
-            host=self.host,
-            pid=psutil.Process().pid,
-            slots=self._slots,
-            free=self._free(),
-            device=self._equipment.device,
-            devices=self._equipment.devices,
-            memory=psutil.virtual_memory().total,
-            versions=self._equipment.versions,
-            running=sorted(run_id for run_id, attempt in self._attempts.items() if attempt.won),
-            period_s=INFO_PERIOD_S,
-            started_ms=int(psutil.Process().create_time() * 1000),
-            network=self.settings.allow_network or "network" not in self._equipment.cage,
-            cage=self._equipment.cage,
-            code=self.settings.allow_code,
-            packages=self._packages,
-            policy=str(self._site.log.gate.policy),
-            unfit=self._unfit,
-        )
+        running = (run_id for run_id, attempt in self._attempts.items() if attempt.won)
+        told = (self._free(), running, self._unfit, list(self._dispatch.refused))
+        return announcing.info_of(self._site, self._name, self._equipment, *told)
 
 
 def main(settings: Settings, slots: int = 1, name: str = "") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 import time
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from tests.capture import own_code
 from tests.capture.test_models_exact import assert_same_state
 from tests.kafka.conftest import scene
 from tests.support.scene import READY_S, Scene
+from tests.support.training import digits, mlp
 from tests.support.waiting import wait_until
 
 RELOAD_S = 0.2
@@ -166,6 +168,10 @@ def test_a_worker_that_runs_no_code_leaves_the_run_to_others_and_the_card_says_w
     run.cancel()
 
 
+def _says(run: Any, said: str) -> bool:
+    return str(run.card()["waiting"]).startswith(said)
+
+
 def _waits(made: Scene, run_id: str) -> str:
     return str(made.follower.card(run_id)["waiting"]) if made.follower.state(run_id) is not None else ""
 
@@ -250,3 +256,19 @@ def test_modules_beside_the_notebook_are_sent_along(trusting: Scene, tmp_path: p
     _, model, given = _cell("helped")
     with kafka_jupyter.train("helped", settings=trusting.settings, include=["helpers"]):
         assert model.fit(**given).history == expected
+
+
+def test_somebody_whom_no_worker_trusts_is_told_by_the_card(trusting: Scene, tmp_path: pathlib.Path) -> None:
+    """They have no trust file themselves, so their own gate cannot tell."""
+    elsewhere = {"trust_policy": "off", "trust_file": tmp_path / "none.toml", "cache_dir": tmp_path / "cache", "trust": "data"}
+    stranger = trusting.settings.replace(key_dir=tmp_path / "keys", **elsewhere)
+    key = KeyFolder(stranger.key_dir).make(int(time.time() * 1000) - 1000)
+    for settings, said in (
+        (stranger, f"Waiting: no worker trusts the key {key.kid} that has submitted it"),
+        (stranger.replace(key_dir=tmp_path / "nothing"), "Waiting: the workers there take signed tasks only."),
+    ):
+        model = mlp()
+        with kafka_jupyter.train("theirs", settings=settings, background=True):
+            run = model.fit(*(part[:64] for part in digits()), epochs=1)
+        wait_until(functools.partial(_says, run, said), f"the card does not say {said!r}", within=30)
+        assert trusting.follower.state(run.id) is None, "who trusts nobody of that name knows no such run"

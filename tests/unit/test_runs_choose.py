@@ -142,3 +142,13 @@ def test_a_training_that_speaks_to_somebody_needs_a_worker_that_lets_it() -> Non
     needs = Requirements(network=True)
     assert "--allow-network" in choose.unmet(needs, WorkerInfo("w", "w", network=False))
     assert choose.unmet(needs, WorkerInfo("w", "w")) == ""
+
+
+def test_a_run_that_no_worker_believes_says_what_is_to_be_done() -> None:
+    unsigned, signed = fold([submitted()]), msgspec.structs.replace(fold([submitted()]), submitter="00000000000000aa")
+    strict = WorkerInfo("w", "w", free=1, policy="require")
+    refusing = msgspec.structs.replace(strict, refused=["00000000000000aa"])
+    assert "take signed tasks only. `kafka-jupyter keys init`" in choose.waiting_reason(unsigned, [strict])
+    assert "no worker trusts the key 00000000000000aa" in choose.waiting_reason(signed, [refusing])
+    assert choose.waiting_reason(signed, [refusing, strict]) == ""
+    assert choose.waiting_reason(unsigned, [strict, WorkerInfo("o", "o", free=1, policy="off")]) == ""
