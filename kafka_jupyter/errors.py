@@ -53,6 +53,7 @@ KafkaJupyterError
     │   ├── RetriedAlready
     │   └── TaskGone
     ├── NoLetter
+    ├── NotRebuilt
     ├── RunPending
     ├── RunFailed
     │   └── ModelMismatch
@@ -309,6 +310,10 @@ class TaskGone(CannotRetry):
 
 class NoLetter(RunError):
     """No dead letter is about {run_id}. {nearest}"""
+
+
+class NotRebuilt(RunError):
+    """The model of run {run_id}, {model!r}, is of your own code, which is not run from the log. Build it as you did, then `run.result(into=model)` loads what it has learned."""
 
 
 class RunPending(RunError):

@@ -5,10 +5,12 @@ If it cannot start, the tests that need it fail: they never skip.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import pathlib
 import secrets
+import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -29,12 +31,11 @@ from tests.support.scheduling import ByFile
 ORDER = ("faults", "unit", "server", "notebook", "acceptance", "browser", "capture", "kafka")
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     # A config folder of this process and of all that it starts: nobody's own profiles are read, and every Kafka of the tests is signed,
     # for there is a trust file.
-    folder = tempfile.TemporaryDirectory(prefix="kafka_jupyter-config-")
-    config.add_cleanup(folder.cleanup)
-    os.environ["XDG_CONFIG_HOME"] = folder.name
+    os.environ["XDG_CONFIG_HOME"] = folder = tempfile.mkdtemp(prefix="kafka_jupyter-config-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # at the very end: threads of ours still read the trust file until then
     trust_ourselves(Settings())
     # A shell has what it runs in the background ignore Ctrl-C, and every process that a test starts would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)

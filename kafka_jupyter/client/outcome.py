@@ -13,7 +13,7 @@ from typing import Any
 
 from kafka_jupyter.client.connection import Connection
 from kafka_jupyter.client.targets import Target
-from kafka_jupyter.errors import ArtifactMissing, BadRecord, StoreError
+from kafka_jupyter.errors import ArtifactMissing, BadRecord, NotRebuilt, StoreError
 from kafka_jupyter.protocol import control
 from kafka_jupyter.protocol.task import CallbackSpec, Task
 from kafka_jupyter.runs.state import RunState
@@ -51,10 +51,13 @@ def load(connection: Connection, state: RunState, model: Any) -> None:
 
 
 def rebuild(connection: Connection, state: RunState) -> Any:
-    """A new model, compiled, as the run left it."""
+    """A new model, compiled, as the run left it. Raises NotRebuilt for one that a person wrote: nothing of a log is run here."""
     from kafka_jupyter.models import rebuild as models
 
-    config = connection.store.read(read_task(connection, state).model.config, f"the model of run {state.run_id}")
+    task = read_task(connection, state)
+    if task.code is not None and task.code.model:
+        raise NotRebuilt(run_id=state.run_id, model=task.model.model_name)
+    config = connection.store.read(task.model.config, f"the model of run {state.run_id}")
     outcome = read_outcome(connection, state)
     with _state_file(connection, state) as path:
         model = models.build(config, path)

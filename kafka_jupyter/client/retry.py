@@ -117,7 +117,7 @@ def may_follow(task: Task, before: Task) -> Task:
     if fit.batch_size != before.fit.batch_size:
         why = ""
         if _in_batches(task.data.structure.get("x")):
-            why = "it was trained from a tf.data.Dataset, whose batches are made already"
+            why = "it was trained from a tf.data.Dataset or PyDataset, whose batches are made already"
         elif resume is not None and resume.step > 0:
             why = f"its checkpoint lies in the middle of epoch {resume.epoch + 1}, whose first {resume.step} batches are done"
         if why:
@@ -126,14 +126,14 @@ def may_follow(task: Task, before: Task) -> Task:
 
 
 def _in_batches(node: Any) -> bool:
-    """Whether a node of the data's structure (models/data.py) is a dataset, or holds one."""
+    """Whether a node of the data's structure (models/data.py) is a dataset or a PyDataset, or holds one."""
     if isinstance(node, list):
         return any(map(_in_batches, node))
     if not isinstance(node, dict):
         return False
     named = node.get("dict")
     inner = [node.get("list"), node.get("tuple"), list(named.values()) if isinstance(named, dict) else None]
-    return "dataset" in node or any(map(_in_batches, inner))
+    return "dataset" in node or "object" in node or any(map(_in_batches, inner))
 
 
 def learning_rate(run_id: str, value: Any) -> float:

@@ -14,6 +14,7 @@ import pytest
 
 import kafka_jupyter
 from kafka_jupyter import errors
+from kafka_jupyter.client import Client
 from kafka_jupyter.models import state as model_state
 from kafka_jupyter.protocol import control
 from kafka_jupyter.runs.state import State
@@ -272,3 +273,17 @@ def test_somebody_whom_no_worker_trusts_is_told_by_the_card(trusting: Scene, tmp
             run = model.fit(*(part[:64] for part in digits()), epochs=1)
         wait_until(functools.partial(_says, run, said), f"the card does not say {said!r}", within=30)
         assert trusting.follower.state(run.id) is None, "who trusts nobody of that name knows no such run"
+
+
+def test_a_model_of_ones_own_code_is_not_built_from_the_log_but_takes_what_it_has_learned(trusting: Scene) -> None:
+    _, model, given = _cell("a subclassed model")
+    with kafka_jupyter.train("learned", settings=trusting.settings) as session:
+        model.fit(**given)
+    (run,) = session.runs
+    run.release()
+    with pytest.raises(errors.NotRebuilt, match=r"is of your own code.*run\.result\(into=model\)"):
+        Client(trusting.settings).attach(run.id).result()
+    _, again, given = _cell("a subclassed model")
+    again(given["x"][:1])
+    assert Client(trusting.settings).attach(run.id).result(into=again) is again
+    assert_same_state(model_state.dump(model), model_state.dump(again))
