@@ -7,7 +7,7 @@ import dataclasses
 import os
 import pathlib
 
-from benchmarks import bench, checkpoint, cuts, lag, page, report, small, startup, store, streams, submit, train
+from benchmarks import bench, checkpoint, cuts, lag, page, report, signing, small, startup, store, streams, submit, train
 
 CHAPTERS = {
     "startup": startup.measure,
@@ -15,6 +15,7 @@ CHAPTERS = {
     "train": train.measure,
     "checkpoint": checkpoint.measure,
     "lag": lag.measure,
+    "signing": signing.measure,
     "page": page.measure,
     "small": small.measure,
     "store": store.measure,

@@ -107,7 +107,7 @@ def say(text: str) -> None:
 
 def _settings() -> Settings:
     """Nothing of the person's own configuration: the figures should not depend on it."""
-    return Settings(data_dir=FOLDER / "data", cache_dir=FOLDER / "cache", owner="bench", auto_start=False)
+    return Settings(data_dir=FOLDER / "data", cache_dir=FOLDER / "cache", key_dir=FOLDER / "keys", owner="bench", auto_start=False)
 
 
 def environment(settings: Settings) -> dict[str, str]:

@@ -59,7 +59,7 @@ def _own_settings(build: pathlib.Path) -> Settings:
     """A Kafka and folders of its own, here and in the kernel: nothing that a person has configured or running is touched."""
     for name in [name for name in os.environ if name.startswith("KAFKA_JUPYTER_")]:
         del os.environ[name]
-    ours = {"config": os.devnull, "data_dir": build / "data", "cache_dir": build / "cache"}
+    ours = {"config": os.devnull, "data_dir": build / "data", "cache_dir": build / "cache", "key_dir": build / "keys"}
     os.environ.update({env_name(name): str(value) for name, value in ours.items()})
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     build.mkdir(parents=True, exist_ok=True)
