@@ -21,10 +21,11 @@ from typing import Any
 
 from kafka_jupyter.errors import CannotTravel, SettingsError
 from kafka_jupyter.models import byvalue
+from kafka_jupyter.protocol.task import MODULE, MODULES_LIMIT
 
 SIZE_LIMIT = 64 << 20  # bytes of pickled code and of what hangs on it
 SEARCH_DEPTH = 12
-FILES_LIMIT, TEXT_LIMIT = 500, 4 << 20  # modules that are sent along, and characters of all of them
+TEXT_LIMIT = 4 << 20  # characters of all modules that are sent along
 # Every worker has these, in the versions that a task asks for anyway.
 GIVEN = frozenset({"keras", "tensorflow", "numpy", "kafka_jupyter", "cloudpickle", "ml_dtypes"})
 
@@ -49,7 +50,7 @@ def included(paths: Iterable[str], root: pathlib.Path) -> Included:
         top = path.resolve()
         for file in found:
             name = file.relative_to(path.parent).as_posix()
-            if not file.resolve().is_relative_to(top) or not all(part.removesuffix(".py").isidentifier() for part in name.split("/")):
+            if not file.resolve().is_relative_to(top) or not MODULE.match(name):
                 raise _not_included(text, f"{name} is no module, or a link that leads elsewhere")
             try:
                 files[name] = file.read_text("utf-8")
@@ -57,8 +58,8 @@ def included(paths: Iterable[str], root: pathlib.Path) -> Included:
                 raise _not_included(text, str(error)) from error
         if not found:
             raise _not_included(text, "there is no .py file in it")
-    if len(files) > FILES_LIMIT or sum(map(len, files.values())) > TEXT_LIMIT:
-        raise _not_included(f"{len(files)} files", f"at most {FILES_LIMIT} files with {TEXT_LIMIT >> 20} MiB are sent along")
+    if len(files) > MODULES_LIMIT or sum(map(len, files.values())) > TEXT_LIMIT:
+        raise _not_included(f"{len(files)} files", f"at most {MODULES_LIMIT} files with {TEXT_LIMIT >> 20} MiB are sent along")
     return Included(frozenset(name.partition("/")[0].removesuffix(".py") for name in files), files)
 
 

@@ -6,6 +6,7 @@ hands the child a table name → path, so that the child never sees a store.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -42,6 +43,10 @@ class CallbackSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     path: str = ""  # as the person gave it
     state: dict[str, Any] = {}  # JSON attributes of a callback object that had been used before
     by_value: bool = False
+
+
+MODULE = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_]{0,99}/){0,9}[A-Za-z_][A-Za-z0-9_]{0,99}\.py\Z")  # the path of one that is sent along
+MODULES_LIMIT = 500
 
 
 class Code(msgspec.Struct, frozen=True, omit_defaults=True):

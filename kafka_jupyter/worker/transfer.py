@@ -13,7 +13,7 @@ from kafka_jupyter import errors
 from kafka_jupyter.brokers.log import SignedTask
 from kafka_jupyter.protocol import codec, control, frames, topics
 from kafka_jupyter.protocol.parts import InlineBytes, InlineText, KafkaRef, Part, Ref, UrlRef
-from kafka_jupyter.protocol.task import ResumePoint, Task
+from kafka_jupyter.protocol.task import MODULE, MODULES_LIMIT, ResumePoint, Task
 from kafka_jupyter.store import Lease, Progress, Store
 from kafka_jupyter.store.source import Chunks
 from kafka_jupyter.worker.site import Site
@@ -115,6 +115,11 @@ def _check_code(site: Site, signed: SignedTask) -> None:
     if not signed.origin.code:
         key = f"The key {signed.origin.kid} that signed it" if signed.origin.proved else "Nobody who is known here has signed it; its key"
         raise errors.NeedsTrust(detail=f"{key} has no role `code`: `kafka-jupyter keys trust FILE --role code`.")
+    files = signed.task.code.files if signed.task.code is not None else {}
+    bad = next((path for path in files if not MODULE.match(path)), None)
+    if bad is not None or len(files) > MODULES_LIMIT:
+        what = f"the module {bad[:80]!r}" if bad is not None else f"{len(files)} modules"
+        raise errors.CannotTravel(what=what, where="the task", why="no worker puts such a file anywhere", way_out="Submit it again.")
 
 
 def _points(checkpoints: Sequence[control.Checkpointed], task: Task) -> list[ResumePoint]:
