@@ -71,6 +71,8 @@ import inspect
 import string
 from typing import Any
 
+from kafka_jupyter.redact import clean, cleaned
+
 
 class _Blank(string.Formatter):
     """`str.format` that leaves an unknown field empty: an error message must never fail to be made."""
@@ -83,10 +85,13 @@ class KafkaJupyterError(Exception):
     """Something went wrong in kafka_jupyter. {detail}"""
 
     def __init__(self, message: str = "", /, **fields: Any) -> None:
-        """`message` replaces the docstring; `fields` fill its `{names}` and stay readable as attributes of `.fields`."""
-        self.fields = fields
+        """`message` replaces the docstring; `fields` fill its `{names}` and stay readable as attributes of `.fields`.
+
+        What is known to be secret (redact.py) is in neither.
+        """
+        self.fields: dict[str, Any] = cleaned(fields)
         template = message or inspect.cleandoc(type(self).__doc__ or "")
-        super().__init__(_Blank().format(template, **fields).strip() if fields or not message else message)
+        super().__init__(clean(_Blank().format(template, **fields).strip() if fields or not message else message))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (type(self), str(self), self.fields))

@@ -30,6 +30,7 @@ from typing import Any
 
 import platformdirs
 
+from kafka_jupyter import redact
 from kafka_jupyter.errors import SettingsError
 
 PREFIX = "KAFKA_JUPYTER_"
@@ -50,13 +51,13 @@ def _default_owner() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Settings:
     """Everything that can be set. Durations are seconds (`_s`) or days (`_days`), sizes are bytes (`4GiB` is understood)."""
 
     profile: str = "default"  # the table of the profile file
     bootstrap_servers: str = ""  # "host:port,…"; empty means the local Kafka
-    kafka: Mapping[str, str] = dataclasses.field(default_factory=dict)  # librdkafka settings, passed through
+    kafka: Mapping[str, str] = dataclasses.field(default_factory=redact.Guarded)  # librdkafka settings, passed through
     topic_prefix: str = ""  # "team1." keeps two teams apart on one cluster
     partitions: int = 3  # of the keyed topics; cannot change later, the same run would move
     replication: int = 0  # 0: three where there are three brokers, else one
@@ -96,6 +97,16 @@ class Settings:
     java: str = ""  # of the local Kafka: empty for the one of the extra `local`, "system", or the path of a java of at least 17
     maven_url: str = "https://repo.maven.apache.org/maven2"  # or a mirror: where Kafka's jars are fetched from, once
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kafka", redact.Guarded(self.kafka))
+        redact.know(self.kafka)
+        for address in (self.store, self.maven_url):
+            redact.know_address(address)
+
+    def __repr__(self) -> str:
+        said = (f"{field.name}={redact.clean(repr(getattr(self, field.name)))}" for field in dataclasses.fields(self))
+        return f"Settings({', '.join(said)})"
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, config_file: pathlib.Path | None = None, **overrides: Any) -> Settings:
         """Settings from profile file, environment and `overrides` (None values are passed over).
@@ -104,6 +115,7 @@ class Settings:
         """
         env = os.environ if environ is None else environ
         overrides = {k: v for k, v in overrides.items() if v is not None}
+        redact.know(env, redact.LEAST_FOREIGN)
         file = config_file or _file_of(env)
         profile = str(overrides.get("profile") or env.get(PREFIX + "PROFILE") or "default")
         values = _from_profile(file, profile)

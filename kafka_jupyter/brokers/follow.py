@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 
-from kafka_jupyter import errors
+from kafka_jupyter import errors, redact
 from kafka_jupyter.brokers.announced import Announced
 from kafka_jupyter.brokers.kafka import Message, Partition
 from kafka_jupyter.brokers.log import Log
@@ -28,7 +27,7 @@ from kafka_jupyter.runs import choose, snapshots, view
 from kafka_jupyter.runs.ledger import Ledger
 from kafka_jupyter.runs.state import RunState
 
-logger = logging.getLogger(__name__)
+logger = redact.logger(__name__)
 
 LOOK_S = 1.0  # between two looks at a reader that catches up
 ANNOUNCEMENTS_S, ROWS_S = 1.0, 10.0  # of silence, after which announcements and rows that should be there are taken for gone

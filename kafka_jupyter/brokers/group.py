@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from kafka_jupyter import redact
 from kafka_jupyter.brokers.kafka import UNREACHABLE, Cluster, Message, Partition, message_of
 
-logger = logging.getLogger(__name__)
+logger = redact.logger(__name__)
 
 _NO_CONSUMER_PROTOCOL = {KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE, KafkaError._INVALID_ARG}
 

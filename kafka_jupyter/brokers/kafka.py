@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
+import re
 import time
 from typing import Any, cast
 
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException
 
-from kafka_jupyter import errors
+from kafka_jupyter import errors, redact
 from kafka_jupyter.protocol.headers import STATEMENT
 from kafka_jupyter.settings import Settings
 
@@ -34,6 +35,7 @@ UNREACHABLE = {
     KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE, KafkaError._TIMED_OUT,
     KafkaError._TIMED_OUT_QUEUE,  # it could not even be sent in time: a machine with too much to do
 }  # fmt: skip
+_ECHO = re.compile(r"""(Invalid value) ".*?" for""", re.DOTALL)
 # A client that is refused says so each 30 s. A broker that restarts in the middle of a handshake looks the same, but once.
 REFUSED_S = 60.0
 _GONE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
@@ -65,7 +67,7 @@ class Cluster:
 
     def config(self, **more: Any) -> dict[str, Any]:
         """librdkafka's settings: ours, then what the profile passes through, then `more` with `_` for `.`."""
-        base: dict[str, Any] = {
+        base = redact.Guarded({
             "bootstrap.servers": self.servers,
             "client.id": "kafka_jupyter",
             "socket.connection.setup.timeout.ms": int(self.settings.connect_timeout_s * 1000),
@@ -73,7 +75,7 @@ class Cluster:
             "reconnect.backoff.max.ms": 1000,
             "topic.metadata.refresh.interval.ms": 30_000,
             "log_level": 2,
-        }
+        })  # fmt: skip
         base.update(self.settings.kafka)
         base.update({name.replace("_", "."): value for name, value in more.items()})
         base["error_cb"] = self._on_error
@@ -112,13 +114,27 @@ class Cluster:
             return errors.OffsetGone(topic=topic, **fields)
         if code in UNREACHABLE:
             return self.unreachable(error)
-        return errors.BrokerError(servers=self.servers, detail=f"{error.name()}: {error.str()}")
+        return errors.BrokerError(servers=self.servers, detail=f"{error.name()}: {_without_value(error.str())}")
 
     def translated(self, exception: BaseException, topic: str = "", **fields: Any) -> errors.BrokerError:
         """Our error for an exception that the client raised, whatever it is."""
         if isinstance(exception, KafkaException) and exception.args and isinstance(exception.args[0], KafkaError):
-            return self.error(exception.args[0], topic, **fields)
+            said = exception.args[0]
+            _hush(exception, said)
+            return self.error(said, topic, **fields)
         return errors.BrokerError(servers=self.servers, detail=f"{type(exception).__name__}: {exception}")
+
+
+def _without_value(said: str) -> str:
+    """What librdkafka says of a setting, without the value that it echoes: it may be a password in the wrong line."""
+    return _ECHO.sub(r"\1 for", said)
+
+
+def _hush(exception: KafkaException, said: KafkaError) -> None:
+    """Tracebacks show the client's own exception too, as the cause of ours."""
+    text = redact.clean(_without_value(str(said)))
+    if text != str(said):
+        exception.args = (text,)
 
 
 # Of a name that is no UTF-8 the client gives half a list, with an exception set. CPython looks for that where C calls it, but not where its

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from kafka_jupyter import errors
+from kafka_jupyter import errors, redact
 from kafka_jupyter.brokers.kafka import Cluster, Message, Partition
 from kafka_jupyter.brokers.producer import Delivered, Producer
 from kafka_jupyter.brokers.reader import Reader
@@ -26,7 +25,7 @@ from kafka_jupyter.runs.state import RunState
 from kafka_jupyter.trust.gate import Gate
 from kafka_jupyter.trust.judge import Origin, Policy
 
-logger = logging.getLogger(__name__)
+logger = redact.logger(__name__)
 
 LOGGED_JUNK = 20  # junk records a topic that are logged one by one; the rest is only counted
 _TYPES = {

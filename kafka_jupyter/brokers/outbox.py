@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import logging
 import threading
 import time
 from collections.abc import Callable
 
-from kafka_jupyter import errors
+from kafka_jupyter import errors, redact
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.protocol import codec, control
 
-logger = logging.getLogger(__name__)
+logger = redact.logger(__name__)
 
 RESEND_S = 0.5  # after a failed delivery; the client's own delivery timeout has passed already
 

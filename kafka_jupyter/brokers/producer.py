@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 import time
@@ -12,10 +11,10 @@ from typing import Any
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException
 
-from kafka_jupyter import errors
+from kafka_jupyter import errors, redact
 from kafka_jupyter.brokers.kafka import Cluster, whole
 
-logger = logging.getLogger(__name__)
+logger = redact.logger(__name__)
 
 _UNKNOWN_OUTCOME = {
     KafkaError._MSG_TIMED_OUT,

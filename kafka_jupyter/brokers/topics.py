@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import time
 from collections.abc import Iterable
 
-from kafka_jupyter import errors
+from kafka_jupyter import errors, redact
 from kafka_jupyter.brokers.admin import Admin, ClusterInfo
 from kafka_jupyter.brokers.kafka import Cluster, Partition
 from kafka_jupyter.protocol import topics as spec
 from kafka_jupyter.settings import Settings
 
-logger = logging.getLogger(__name__)
+logger = redact.logger(__name__)
 
 SETTLE_S = 10.0  # until the brokers know of a new topic
 SECOND_LOOK_S = 1.0  # until the one that we happen to ask knows of topics that somebody has made a moment ago

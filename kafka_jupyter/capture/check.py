@@ -5,7 +5,6 @@ It is computed after the submit, so that nobody waits for it, and at most once a
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import tempfile
@@ -13,6 +12,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from kafka_jupyter import redact
 from kafka_jupyter.client import Client
 from kafka_jupyter.errors import KafkaJupyterError
 from kafka_jupyter.protocol import control, ids
@@ -20,7 +20,7 @@ from kafka_jupyter.protocol import control, ids
 if TYPE_CHECKING:
     from kafka_jupyter.models.capture import CapturedFit
 
-logger = logging.getLogger(__name__)
+logger = redact.logger(__name__)
 
 _checked: weakref.WeakSet[Any] = weakref.WeakSet()
 

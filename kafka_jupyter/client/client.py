@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Collection
 from typing import Any
 
-from kafka_jupyter import errors
+from kafka_jupyter import errors, redact
 from kafka_jupyter.brokers import dead_letters
 from kafka_jupyter.brokers.dead_letters import Buried
 from kafka_jupyter.brokers.follow import Follower
@@ -22,7 +21,7 @@ from kafka_jupyter.runs.state import RunState
 from kafka_jupyter.settings import Settings
 from kafka_jupyter.store import Store
 
-logger = logging.getLogger(__name__)
+logger = redact.logger(__name__)
 
 _AS_IT_WAS = retry.Edits()
 

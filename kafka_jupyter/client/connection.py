@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import atexit
 import concurrent.futures
-import logging
 import os
 import threading
 import time
 
+from kafka_jupyter import redact
 from kafka_jupyter.brokers import local
 from kafka_jupyter.brokers.follow import Change, Follower
 from kafka_jupyter.brokers.kafka import Cluster
@@ -23,7 +23,7 @@ from kafka_jupyter.protocol import control, topics
 from kafka_jupyter.settings import Settings
 from kafka_jupyter.store import Store, open_store
 
-logger = logging.getLogger(__name__)
+logger = redact.logger(__name__)
 
 FOLLOW_TIMEOUT_S = 30.0  # to catch up with the log
 CATCH_UP_S = 5.0  # to read what was in the log when somebody asked

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import re
 import threading
 from collections.abc import Iterator
 
 import msgspec
 
+from kafka_jupyter import redact
 from kafka_jupyter.brokers.kafka import Message
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.brokers.producer import Producer
@@ -38,7 +38,7 @@ from kafka_jupyter.store.kafka_index import TYPE, Index, data_key, encode, uploa
 from kafka_jupyter.store.kafka_scan import Scanner
 from kafka_jupyter.store.source import Source, pieces_of
 
-logger = logging.getLogger(__name__)
+logger = redact.logger(__name__)
 
 WINDOW = 32  # chunks on their way to the broker, of all uploads together: 16 MiB of memory
 AFTERMATH = 128  # records behind a data set that are looked through for tombstones before it is used again

@@ -7,15 +7,14 @@ of models that can only be called.
 
 from __future__ import annotations
 
-import logging
-
 import keras
 import tensorflow as tf
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
+from kafka_jupyter import redact
 from kafka_jupyter.models.describe import has_own_step
 
-_log = logging.getLogger(__name__)
+_log = redact.logger(__name__)
 
 
 def build_before(model: keras.Model, adapter: DataAdapter) -> bool:

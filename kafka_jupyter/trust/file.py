@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import pathlib
 import threading
 import time
 
+from kafka_jupyter import redact
 from kafka_jupyter.errors import BadTrustFile
 from kafka_jupyter.trust import listed
 from kafka_jupyter.trust.listed import TrustList
 
-logger = logging.getLogger(__name__)
+logger = redact.logger(__name__)
 
 _State = tuple[int, int, int]  # inode, size, time of change: what tells one content from the next
 

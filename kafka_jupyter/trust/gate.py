@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import datetime
-import logging
 import threading
 import time
 
+from kafka_jupyter import redact
 from kafka_jupyter.errors import BadSignature, BadTrustFile, NotTrusted
 from kafka_jupyter.protocol.headers import Headers
 from kafka_jupyter.settings import Settings
@@ -17,7 +17,7 @@ from kafka_jupyter.trust.keys import KeyFolder
 from kafka_jupyter.trust.listed import Role
 from kafka_jupyter.trust.signer import Signer
 
-logger = logging.getLogger(__name__)
+logger = redact.logger(__name__)
 
 LOGGED = 20  # records that are read all the same are logged one by one up to here
 

@@ -9,13 +9,12 @@ What the log says (`on_state`) always wins: an attempt that is not the open one 
 from __future__ import annotations
 
 import enum
-import logging
 import math
 import time
 from collections.abc import Callable
 from typing import Any
 
-from kafka_jupyter import errors
+from kafka_jupyter import errors, redact
 from kafka_jupyter.brokers.log import SignedTask
 from kafka_jupyter.protocol import control, frames, ids
 from kafka_jupyter.runs import changes, checkpoints
@@ -32,7 +31,7 @@ from kafka_jupyter.worker.site import Site
 from kafka_jupyter.worker.stall import StallClock
 from kafka_jupyter.worker.transfer import Kept, Prepared, Results, keep, owner_of, prepare
 
-logger = logging.getLogger(__name__)
+logger = redact.logger(__name__)
 
 SETTLED_S = 5.0
 LEAVE_S = 2.0  # a worker that shuts down waits so long for a checkpoint

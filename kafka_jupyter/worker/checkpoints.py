@@ -7,13 +7,12 @@ any in between are dropped. Lives on the supervisor's loop; what blocks is done 
 from __future__ import annotations
 
 import contextlib
-import logging
 import pathlib
 import time
 from collections.abc import Iterable
 from typing import Any
 
-from kafka_jupyter import errors, store
+from kafka_jupyter import errors, redact, store
 from kafka_jupyter.protocol import control, frames
 from kafka_jupyter.protocol.parts import KafkaRef, Part, Ref, UrlRef
 from kafka_jupyter.runs import checkpoints
@@ -23,7 +22,7 @@ from kafka_jupyter.worker.reporter import Reporter
 from kafka_jupyter.worker.site import Site
 from kafka_jupyter.worker.transfer import Kept, Results, keep, owner_of
 
-logger = logging.getLogger(__name__)
+logger = redact.logger(__name__)
 
 AGAIN_S = 1.0  # between two tries to store one while Kafka or the store is away
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import logging
 import threading
 from collections.abc import Callable
 
-from kafka_jupyter import errors
+from kafka_jupyter import errors, redact
 from kafka_jupyter.brokers.group import GroupMember
 from kafka_jupyter.brokers.kafka import Message, Partition
 from kafka_jupyter.brokers.log import Log, SignedTask
@@ -17,7 +16,7 @@ from kafka_jupyter.protocol.control import TaskPlace
 from kafka_jupyter.protocol.task import Task
 from kafka_jupyter.trust.judge import claimed_origin
 
-logger = logging.getLogger(__name__)
+logger = redact.logger(__name__)
 
 
 REFUSED = 16  # keys that are told

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import Any
 
-from kafka_jupyter import errors
+from kafka_jupyter import errors, redact
 from kafka_jupyter.protocol import control
 from kafka_jupyter.runs.lease import heartbeat_period
 from kafka_jupyter.worker import endings
@@ -15,7 +14,7 @@ from kafka_jupyter.worker.reporter import Reporter
 from kafka_jupyter.worker.site import Site
 from kafka_jupyter.worker.stall import StallClock
 
-logger = logging.getLogger(__name__)
+logger = redact.logger(__name__)
 
 # Seconds in which Kafka answers and takes none of the rows, after which the record goes without them (others: `outage_grace_s`). Of a
 # run that is left to others nothing is lost: rows behind its last checkpoint come again.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
 from collections.abc import Callable
 
-from kafka_jupyter import errors
+from kafka_jupyter import errors, redact
 from kafka_jupyter.brokers.admin import Admin
 from kafka_jupyter.brokers.kafka import Partition
 from kafka_jupyter.brokers.log import Log
@@ -16,7 +15,7 @@ from kafka_jupyter.brokers.reader import Reader
 from kafka_jupyter.protocol import topics
 from kafka_jupyter.runs.lease import heartbeat_period
 
-logger = logging.getLogger(__name__)
+logger = redact.logger(__name__)
 
 MISSING_S = 5.0  # a topic that is gone for longer does not come back as it was
 

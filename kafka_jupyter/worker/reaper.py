@@ -5,7 +5,6 @@ All workers see the same; ranks make one act and the others follow only if it do
 
 from __future__ import annotations
 
-import logging
 import math
 import queue
 import time
@@ -13,7 +12,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from kafka_jupyter import errors
+from kafka_jupyter import errors, redact
 from kafka_jupyter.brokers.follow import Change, Follower
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.brokers.producer import Producer
@@ -22,7 +21,7 @@ from kafka_jupyter.runs import choose, view
 from kafka_jupyter.runs.lease import SilenceClock, heartbeat_period
 from kafka_jupyter.runs.state import RunState, State, too_old_ms
 
-logger = logging.getLogger(__name__)
+logger = redact.logger(__name__)
 
 TOO_OLD_CHECK_S = 60.0
 CONSEQUENCE_STEP_S = 1.0  # between ranks; readers deduplicate

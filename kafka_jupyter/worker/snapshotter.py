@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 
 import msgspec
 
-from kafka_jupyter import errors
+from kafka_jupyter import errors, redact
 from kafka_jupyter.brokers.follow import Change, Follower
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.brokers.producer import Delivered
@@ -15,7 +14,7 @@ from kafka_jupyter.protocol import topics
 from kafka_jupyter.runs import choose, snapshots
 from kafka_jupyter.runs.state import RunState
 
-logger = logging.getLogger(__name__)
+logger = redact.logger(__name__)
 
 PERIOD_S = 10.0
 LONGEST_S = 600.0  # between two tries of a partition that fails again and again

@@ -24,7 +24,7 @@ from types import FrameType
 
 import msgspec
 
-from kafka_jupyter import errors
+from kafka_jupyter import errors, redact
 from kafka_jupyter.brokers.follow import Change, Follower
 from kafka_jupyter.brokers.kafka import Cluster, Partition
 from kafka_jupyter.brokers.local import resolve
@@ -49,7 +49,7 @@ from kafka_jupyter.worker.reaper import Reaper
 from kafka_jupyter.worker.site import Site
 from kafka_jupyter.worker.snapshotter import Snapshotter
 
-logger = logging.getLogger(__name__)
+logger = redact.logger(__name__)
 
 SHUTDOWN_S = 10.0  # a shutdown waits so long for its records to be read back, and for the store
 AWAY_S = 10.0  # without an answer of Kafka, until that is said
