@@ -62,6 +62,7 @@ soak: ready
 ifndef ONLY
 	$(BIN)/python -m tests.support.exhaustive --records 9
 	$(BIN)/python -m tests.support.simulator --histories $(or $(HISTORIES),1000000) --processes $(JOBS)
+	KAFKA_JUPYTER_TEST_FUZZED=100000 $(BIN)/python -m pytest tests/unit/test_trust_forgeries.py tests/unit/test_hostile_names.py --numprocesses $(JOBS)
 endif
 	$(BIN)/python -m tests.faults --minutes $(or $(SOAK_MINUTES),30) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) $(if $(OUT),--out $(OUT))
 

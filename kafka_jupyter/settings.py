@@ -17,6 +17,7 @@ Sources, the later wins: the defaults below, the profile (a table of the TOML fi
 from __future__ import annotations
 
 import dataclasses
+import functools
 import getpass
 import math
 import os
@@ -204,8 +205,13 @@ def _from_profile(file: pathlib.Path, profile: str) -> dict[str, Any]:
     return {name: _convert(name, value, str(file)) for name, value in table.items()}
 
 
+@functools.cache
+def _kinds() -> dict[str, Any]:
+    return typing.get_type_hints(Settings)
+
+
 def _convert(name: str, value: Any, source: str) -> Any:
-    kinds = typing.get_type_hints(Settings)
+    kinds = _kinds()
     if name not in kinds:
         known = ", ".join(sorted(kinds))
         raise SettingsError(name=name, why=f"there is no such setting (known: {known})", source=source)

@@ -1,7 +1,7 @@
 """A store at any fsspec URL: `<root>/data/<sha256>` for data sets, `<root>/runs/<upload id>` for all else.
 
 A reference is resolved against *our* root by its last two path segments: the same share may be mounted at different places, and
-no record can make a process read a URL that its owner did not configure.
+no record can make a process read a URL that its owner did not configure. What a URL has before its `@` is in no reference.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import pathlib
 import posixpath
 import re
 import secrets
@@ -22,6 +23,7 @@ from fsspec.registry import known_implementations
 from kafka_jupyter.errors import ArtifactMissing, KafkaJupyterError, StoreUnavailable
 from kafka_jupyter.protocol import ids
 from kafka_jupyter.protocol.parts import KafkaRef, Ref, UrlRef
+from kafka_jupyter.redact import clean
 from kafka_jupyter.store.base import Stored
 from kafka_jupyter.store.source import Source
 
@@ -59,7 +61,7 @@ class UrlShelf:
                     self._fs.rm(aside)
             raise
         with self._named():
-            return UrlRef(self._fs.unstrip_protocol(path), source.size, source.sha256)
+            return UrlRef(clean(self._fs.unstrip_protocol(path)), source.size, source.sha256)
 
     def find(self, sha256: str, size: int) -> Ref | None:
         """Files appear whole, so one of the right size is all there; its hash is checked by whoever reads it."""
@@ -70,7 +72,7 @@ class UrlShelf:
                 found = self._fs.info(path)
             except FileNotFoundError:
                 return None
-            return UrlRef(self._fs.unstrip_protocol(path), size, sha256) if found["size"] == size else None
+            return UrlRef(clean(self._fs.unstrip_protocol(path)), size, sha256) if found["size"] == size else None
 
     def read(self, ref: Ref) -> Iterator[tuple[int, bytes]]:
         path = self._resolved(ref)
@@ -98,9 +100,13 @@ class UrlShelf:
         return listed
 
     def rm(self, what: Ref | str) -> None:
-        place = self._resolved(what) if not isinstance(what, str) else self._path(f"{'data' if len(what) == 64 else 'runs'}/{what}")
-        if isinstance(what, str) and not _PLACE.search(place):
-            raise ArtifactMissing(name=what, detail="write the sha256 of a data set or the id of an upload")
+        if isinstance(what, str):
+            named = f"{'data' if len(what) == 64 else 'runs'}/{what}"
+            if not _PLACE.fullmatch(named):
+                raise ArtifactMissing(name=what[:200], detail="write the sha256 of a data set or the id of an upload")
+            place = self._path(named)
+        else:
+            place = self._resolved(what)
         try:
             with self._named():
                 self._fs.rm(place)
@@ -111,7 +117,11 @@ class UrlShelf:
         """fsspec keeps its file systems for the whole process."""
 
     def _path(self, place: str) -> str:
-        return f"{self._root}/{place}"
+        """Raises ArtifactMissing where a link, which anybody may have laid who can write to the share, leads out of our root."""
+        path = f"{self._root}/{place}"
+        if self._local and not pathlib.Path(path).resolve().is_relative_to(pathlib.Path(self._root).resolve()):
+            raise ArtifactMissing(name=place, detail=f"{path} is a link, or lies behind one, that leads out of {self._root}")
+        return path
 
     def _resolved(self, ref: Ref) -> str:
         found = None if isinstance(ref, KafkaRef) else _PLACE.search(ref.url)
