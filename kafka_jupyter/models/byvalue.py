@@ -105,7 +105,7 @@ def _dump(things: Mapping[str, Any], beside: set[int], known: Mapping[int, Any],
     out = io.BytesIO()
     pickler = _Pickler(out, beside, known, visit)
     pickler.variables = [v for thing in things.values() if isinstance(thing, keras.Layer) for v in thing.variables]
-    pickler.dump({"order": list(_in_order(things.values())), "things": dict(things)})  # type: ignore[no-untyped-call]
+    pickler.dump({"order": list(_in_order(things.values())), "things": dict(things)})  # type: ignore[no-untyped-call]  # cloudpickle has no types
     sources = {name: linecache.getlines(name) for name in pickler.files}
     return pickle.dumps((out.getvalue(), {name: "".join(lines) for name, lines in sources.items() if lines}))
 
@@ -156,7 +156,7 @@ class _Pickler(cloudpickle.Pickler):
             raise Untransportable(f"an open file ({getattr(thing, 'name', type(thing).__name__)})", "it is open here")
         if isinstance(thing, types.FunctionType) and not goes_by_name(thing) and not is_installed(thing.__code__.co_filename):
             self.files.add(thing.__code__.co_filename)
-        return super().reducer_override(thing)  # type: ignore[no-untyped-call]
+        return super().reducer_override(thing)  # type: ignore[no-untyped-call]  # cloudpickle has no types
 
     def _of_keras(self, thing: Any) -> Any:
         kind = type(thing)

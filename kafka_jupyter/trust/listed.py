@@ -2,7 +2,7 @@
 
 [[key]]
 kid = "5f0c…"                       # 16 digits; must be that of `public`
-public = "MCowBQ…="                 # the 32 bytes in base64
+public = "3q2+7w…="                 # the 32 bytes of the key in base64
 name = "ada@laptop"                 # for people
 roles = ["submitter", "code"]       # submitter | worker | code
 not_before = 2026-11-27T20:00:00Z
