@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import fcntl
-import os
 import pathlib
 from collections.abc import Iterable, Iterator
 
@@ -13,7 +12,7 @@ import tomlkit
 
 from kafka_jupyter.errors import TrustError
 from kafka_jupyter.trust import listed
-from kafka_jupyter.trust.keys import encoded, kid_of
+from kafka_jupyter.trust.keys import encoded, kid_of, write_whole
 from kafka_jupyter.trust.listed import Role
 
 
@@ -29,10 +28,7 @@ def _edited(path: pathlib.Path) -> Iterator[tomlkit.TOMLDocument]:
             document = tomlkit.parse(text)
             yield document
             listed.parse(changed := tomlkit.dumps(document), path)
-            partial = path.with_name(f".{path.name}.{os.getpid()}")
-            partial.write_text(changed, "utf-8")
-            partial.chmod(0o644)
-            partial.replace(path)
+            write_whole(path, changed.encode(), 0o644)
     except OSError as error:
         raise TrustError(detail=f"{path} cannot be changed: {error}") from error
 

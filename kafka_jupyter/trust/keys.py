@@ -80,20 +80,21 @@ class KeyFolder:
         text = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_privately(file, text)
+            write_whole(file, text)
         except OSError as error:
             raise TrustError(detail=f"no key can be written: {error}") from error
         return _read(file)
 
 
-def write_privately(file: pathlib.Path, data: bytes) -> None:
-    """Whole or not at all, readable by its owner only. Raises OSError."""
+def write_whole(file: pathlib.Path, data: bytes, mode: int = 0o600) -> None:
+    """Whole or not at all, also when the power fails; never readable by more than `mode` says. Raises OSError."""
     partial = file.with_name(f".{file.name}.{os.getpid()}")
     with contextlib.suppress(FileNotFoundError):
         partial.unlink()
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     with open(descriptor, "wb") as out:
         out.write(data)
+        os.fchmod(out.fileno(), mode)  # whatever the umask takes away
         out.flush()
         os.fsync(out.fileno())
     partial.replace(file)

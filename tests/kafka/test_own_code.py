@@ -79,7 +79,7 @@ class Windows(keras.utils.PyDataset):
 
     def __getitem__(self, i):
         import time
-        time.sleep(PACE_S)  # data that are slow to come, so that a kill falls into the middle of an epoch: there is no condition to wait for
+        time.sleep(PACE_S)  # slow data, so that a kill falls into the middle of an epoch: there is no condition to wait for
         rows = self.order[i * 10 : (i + 1) * 10]
         return self.x[rows], self.y[rows]
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from kafka_jupyter.errors import BadKey, TrustError
 from kafka_jupyter.trust.keeping import Exported, exported
-from kafka_jupyter.trust.keys import KeyFolder, kid_of, write_privately
+from kafka_jupyter.trust.keys import KeyFolder, kid_of, write_whole
 
 HOUR_MS = 3_600_000
 
@@ -63,7 +63,7 @@ def test_a_key_that_is_none_says_what_it_is(folder: KeyFolder) -> None:
     elliptic = ec.generate_private_key(ec.SECP256R1()).private_bytes(pem, pkcs8, none)
     for text, why in ((b"", "no unencrypted private key"), (b"-----BEGIN", "no unencrypted"), (locked, "no unencrypted"),
                       (elliptic, "not an Ed25519 key"), (other, "name is that of another key")):  # fmt: skip
-        write_privately(key.file, text)
+        write_whole(key.file, text)
         with pytest.raises(BadKey, match=why) as bad:
             folder.all()
         assert str(key.file) in str(bad.value)
@@ -87,7 +87,7 @@ def test_a_link_in_the_place_of_a_new_key_is_not_followed(folder: KeyFolder, tmp
     target = tmp_path / "elsewhere"
     link = folder.folder / f".x.pem.{os.getpid()}"
     link.symlink_to(target)
-    write_privately(folder.folder / "x.pem", b"secret")
+    write_whole(folder.folder / "x.pem", b"secret")
     assert not target.exists()
     assert (folder.folder / "x.pem").read_bytes() == b"secret"
 
