@@ -224,3 +224,23 @@ def test_reading_back_takes_no_room_on_our_own_disk(bare_settings: Settings, tmp
         pathlib.Path(ref.url.removeprefix("file://")).write_bytes(b"Weights")
         with pytest.raises(ArtifactAltered):
             store.verify(ref)
+
+
+class Named(LocalFileSystem):
+    """A local file system whose addresses carry who is asking, as those of a web server do."""
+
+    protocol = "named"
+
+    def unstrip_protocol(self, name: str) -> str:
+        return f"named://ada:kept-to-ourselves@host{self._strip_protocol(name)}"
+
+
+def test_a_reference_does_not_hold_the_user_and_password_of_a_url(bare_settings: Settings, tmp_path: pathlib.Path) -> None:
+    fsspec.register_implementation("named", Named, clobber=True)
+    with contextlib.closing(open_store(bare_settings.replace(store=f"named://{tmp_path}/store"))) as store:
+        written = store.put_data("x", len(DATA), lambda: [DATA], SHA256)
+        found = store.put_data("x", len(DATA), lambda: [DATA], SHA256)
+        for ref in (written, found, store.put("state", len(DATA), [DATA])):
+            assert isinstance(ref, UrlRef)
+            assert "kept-to-ourselves" not in ref.url
+            assert store.read(ref) == DATA

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import pathlib
 
 import pytest
@@ -110,6 +111,15 @@ def test_an_end_is_only_ever_moved_forward(key: OwnKey, tmp_path: pathlib.Path) 
     edit.end(file, key.kid, "revoked_at", FEBRUARY)
     edit.end(file, key.kid, "revoked_at", MARCH)
     assert parse(file.read_text(), file).keys[key.kid].end_ms == FEBRUARY
+
+
+def test_other_users_may_read_the_file_whatever_the_editors_umask_is(key: OwnKey, tmp_path: pathlib.Path) -> None:
+    before = os.umask(0o077)
+    try:
+        edit.add(tmp_path / "trust.toml", key.public, "", [Role.WORKER], JANUARY)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "trust.toml").stat().st_mode & 0o777 == 0o644
 
 
 def test_an_edit_of_a_broken_file_changes_nothing(key: OwnKey, tmp_path: pathlib.Path) -> None:
