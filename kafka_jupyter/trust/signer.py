@@ -46,11 +46,6 @@ class Signer:
                 if len(self._bound) > BOUND:
                     self._bound.popitem(last=False)
 
-    def own(self) -> list[OwnKey]:
-        """All keys, the one to be used last."""
-        with self._lock:
-            return list(self._own())
-
     def current(self) -> OwnKey | None:
         return self._key("")
 
