@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import keras
+from keras.src.saving.serialization_lib import SafeModeScope  # without a public name
 
 from kafka_jupyter.errors import CannotTravel, DoesNotFit
 from kafka_jupyter.models import allowlist
@@ -27,7 +28,8 @@ def build(config: bytes, state_path: str | os.PathLike[str]) -> keras.Model:
     Raises CannotTravel (allow-list, or Keras cannot make it), DoesNotFit and StoreError (the state).
     """
     document = allowlist.check(config)
-    with keras_globals(document):
+    # Not only `safe_mode=True`: Keras lets what is set for the process, such as enable_unsafe_deserialization, go before its arguments.
+    with SafeModeScope(True), keras_globals(document):
         model = _architecture(document)
         _apply_flags(model, document)
         _compile(model, document)
