@@ -93,6 +93,13 @@ class KafkaJupyterError(Exception):
         template = message or inspect.cleandoc(type(self).__doc__ or "")
         super().__init__(clean(_Blank().format(template, **fields).strip() if fields or not message else message))
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in the place of its own traceback: the same, without the secrets that its verbose mode finds in variables."""
+        from IPython import get_ipython
+
+        shown = get_ipython().InteractiveTB.structured_traceback(type(self), self, self.__traceback__)
+        return [clean(line) for line in shown]
+
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (type(self), str(self), self.fields))
 

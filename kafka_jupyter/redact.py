@@ -22,7 +22,8 @@ _SECRET = re.compile(
     r"passw|secret|token|credential|private|jaas|userinfo|oauthbearer\.config|(^|[._-])key($|[._-](pem|string)$)", re.IGNORECASE
 )
 _NO_SECRET = re.compile(r"(location|file|path|dir|url|uri|mechanism|method|type)$|public", re.IGNORECASE)
-_USERINFO = re.compile(r"(?<=://)[^/\s@'\"]+(?=@)")
+# A password may hold a slash, which nobody has encoded; behind a port begins a path.
+_USERINFO = re.compile(r"(?<=://)(?:[^/\s@'\"]+|[^/\s@'\":]*:(?!\d+/)[^\s@'\"]+)(?=@)")
 
 _lock = threading.Lock()
 _known: set[str] = set()

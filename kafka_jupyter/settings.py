@@ -59,6 +59,7 @@ class Settings:
     profile: str = "default"  # the table of the profile file
     bootstrap_servers: str = ""  # "host:port,…"; empty means the local Kafka
     kafka: Mapping[str, str] = dataclasses.field(default_factory=redact.Guarded)  # librdkafka settings, passed through
+    insecure: bool = False  # a Kafka elsewhere may be spoken to without TLS, or without a look at its certificate
     topic_prefix: str = ""  # "team1." keeps two teams apart on one cluster
     partitions: int = 3  # of the keyed topics; cannot change later, the same run would move
     replication: int = 0  # 0: three where there are three brokers, else one

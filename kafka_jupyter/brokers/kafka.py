@@ -17,6 +17,7 @@ import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException
 
 from kafka_jupyter import errors, redact
+from kafka_jupyter.brokers import transport
 from kafka_jupyter.protocol.headers import STATEMENT
 from kafka_jupyter.settings import Settings
 
@@ -56,7 +57,10 @@ class Message:
 
 
 class Cluster:
-    """Where Kafka is and how to talk to it. Cheap to make; nothing is connected before it is used."""
+    """Where Kafka is and how to talk to it. Cheap to make; nothing is connected before it is used.
+
+    Raises SettingsError where there is no Kafka, or others could read what is said to it (transport.py).
+    """
 
     def __init__(self, settings: Settings) -> None:
         if not settings.bootstrap_servers:
@@ -64,13 +68,16 @@ class Cluster:
         self.settings = settings
         self.servers = settings.bootstrap_servers
         self._trouble: dict[str, tuple[str, float]] = {}  # kind → what the client said last, and when
+        self.weakness = transport.weakness(self.config())
+        if self.weakness is not None and not settings.insecure:
+            raise self.weakness
 
     def config(self, **more: Any) -> dict[str, Any]:
         """librdkafka's settings: ours, then what the profile passes through, then `more` with `_` for `.`."""
         base = redact.Guarded({
             "bootstrap.servers": self.servers,
             "client.id": "kafka_jupyter",
-            "socket.connection.setup.timeout.ms": int(self.settings.connect_timeout_s * 1000),
+            "socket.connection.setup.timeout.ms": max(1000, int(self.settings.connect_timeout_s * 1000)),  # it takes no less
             "reconnect.backoff.ms": 50,
             "reconnect.backoff.max.ms": 1000,
             "topic.metadata.refresh.interval.ms": 30_000,

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from kafka_jupyter import redact
 from kafka_jupyter.capture.options import Options, Place
 from kafka_jupyter.protocol import parts
 from kafka_jupyter.protocol.parts import INLINE_LIMIT, InlineBytes, Part
@@ -89,7 +90,7 @@ def build_task(prepared: Prepared, store: Callable[[], Store], run_id: str, name
         digest=prepared.digest,
         notebook=place.notebook,
         cell=place.cell,
-        source=place.source[:SOURCE_LIMIT],
+        source=redact.clean(place.source)[:SOURCE_LIMIT],
         submitted_ms=int(time.time() * 1000),
     )
 

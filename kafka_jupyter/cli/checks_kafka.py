@@ -13,7 +13,7 @@ from kafka_jupyter.brokers.admin import Admin
 from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.cli.checks import FAIL, OK, WARN, Finding, version_of
-from kafka_jupyter.errors import BrokerError
+from kafka_jupyter.errors import BrokerError, SettingsError
 from kafka_jupyter.protocol import topics as spec
 from kafka_jupyter.protocol.workers import WorkerInfo
 from kafka_jupyter.settings import Settings
@@ -42,7 +42,14 @@ def broker(settings: Settings) -> Iterator[Finding]:
         )
         return
     try:
-        info = Admin(Cluster(settings.replace(bootstrap_servers=servers))).info()
+        cluster = Cluster(settings.replace(bootstrap_servers=servers))
+    except SettingsError as error:
+        yield Finding(FAIL, str(error), "see the settings of the profile")
+        return
+    if cluster.weakness is not None:
+        yield Finding(WARN, f"{cluster.weakness.fields['name']}: {cluster.weakness.fields['why']}", "TLS; this is allowed by `insecure`")
+    try:
+        info = Admin(cluster).info()
     except BrokerError as error:
         logs = local.folder_of(settings) / "logs"
         way_out = (

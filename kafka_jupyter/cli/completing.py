@@ -172,5 +172,5 @@ def in_time(work: Callable[[], list[Offer]]) -> list[Offer]:
 
 
 def _settings(given: dict[str, Any]) -> Settings:
-    names = {"profile": "profile", "bootstrap_servers": "servers", "topic_prefix": "prefix", "store": "store"}
-    return Settings.from_env(connect_timeout_s=PATIENCE_S, **{name: given.get(param) for name, param in names.items()})
+    names = {"profile": "profile", "bootstrap_servers": "servers", "topic_prefix": "prefix", "store": "store", "insecure": "insecure"}
+    return Settings.from_env(connect_timeout_s=PATIENCE_S, **{name: given.get(param) or None for name, param in names.items()})

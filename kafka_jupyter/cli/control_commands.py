@@ -44,6 +44,7 @@ def stop(
     profile: options.Profile = None,
     servers: options.Servers = None,
     prefix: options.Prefix = None,
+    insecure: options.Insecure = False,
 ) -> None:
     """End a run after its current batch and keep the weights so far.
 
@@ -51,7 +52,7 @@ def stop(
     """
     from kafka_jupyter.client import wishes
 
-    with client_of(profile, servers, prefix) as client:
+    with client_of(profile, servers, prefix, insecure) as client:
         found = client.attach(run)
         was = found.state
         _tell(found, was, "stop", wishes.stop(found, force), as_json)
@@ -64,6 +65,7 @@ def cancel(
     profile: options.Profile = None,
     servers: options.Servers = None,
     prefix: options.Prefix = None,
+    insecure: options.Insecure = False,
 ) -> None:
     """End a run now; nothing of it is kept.
 
@@ -71,7 +73,7 @@ def cancel(
     """
     from kafka_jupyter.client import wishes
 
-    with client_of(profile, servers, prefix) as client:
+    with client_of(profile, servers, prefix, insecure) as client:
         found = client.attach(run)
         was = found.state
         _tell(found, was, "cancel", wishes.cancel(found, force), as_json)
@@ -84,6 +86,7 @@ def pause(
     profile: options.Profile = None,
     servers: options.Servers = None,
     prefix: options.Prefix = None,
+    insecure: options.Insecure = False,
 ) -> None:
     """Let a run write a checkpoint, free its worker's slot and rest until it is resumed.
 
@@ -91,7 +94,7 @@ def pause(
     """
     from kafka_jupyter.client.wishes import Answer
 
-    with client_of(profile, servers, prefix) as client:
+    with client_of(profile, servers, prefix, insecure) as client:
         found = client.attach(run)
         was = found.state
         found.pause(force=force)
@@ -105,6 +108,7 @@ def resume(
     profile: options.Profile = None,
     servers: options.Servers = None,
     prefix: options.Prefix = None,
+    insecure: options.Insecure = False,
 ) -> None:
     """Let any worker go on with a paused run.
 
@@ -112,7 +116,7 @@ def resume(
     """
     from kafka_jupyter.client.wishes import Answer
 
-    with client_of(profile, servers, prefix) as client:
+    with client_of(profile, servers, prefix, insecure) as client:
         found = client.attach(run)
         was = found.state
         found.resume(force=force)
@@ -128,6 +132,7 @@ def ctl(
     profile: options.Profile = None,
     servers: options.Servers = None,
     prefix: options.Prefix = None,
+    insecure: options.Insecure = False,
 ) -> None:
     """Change a run while it trains: at the end of the next batch, or when it next starts.
 
@@ -136,7 +141,7 @@ def ctl(
     from kafka_jupyter.client import wishes
 
     wanted = values_of(settings)
-    with client_of(profile, servers, prefix) as client:
+    with client_of(profile, servers, prefix, insecure) as client:
         found = client.attach(run)
         was = found.state
         answer = wishes.change(found, wanted, force, timeout)
@@ -158,13 +163,14 @@ def retry(
     profile: options.Profile = None,
     servers: options.Servers = None,
     prefix: options.Prefix = None,
+    insecure: options.Insecure = False,
 ) -> None:
     """Submit a FAILED, CANCELLED or DEAD run again, as a new run from its last checkpoint. Asked for twice, it is one run.
 
     Example: kafka-jupyter retry digits-3f2a --epochs 50 --learning-rate 1e-4
     """
     edits = edits_of(epochs, batch_size, learning_rate, device, memory, priority, label)
-    with client_of(profile, servers, prefix) as client:
+    with client_of(profile, servers, prefix, insecure) as client:
         found = client.attach(run)
         again = found.retry(force=force, **edits)
         tell_new(again, "retry_of", found.id, f"{found.id} is retried as {again.id}", as_json)

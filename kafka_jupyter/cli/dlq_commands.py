@@ -43,12 +43,13 @@ def ls(
     profile: options.Profile = None,
     servers: options.Servers = None,
     prefix: options.Prefix = None,
+    insecure: options.Insecure = False,
 ) -> None:
     """List the dead letters, newest first.
 
     Example: kafka-jupyter dlq ls
     """
-    with client_of(profile, servers, prefix) as client:
+    with client_of(profile, servers, prefix, insecure) as client:
         found = client.dead_letters(limit)
         if as_json:
             say.json([{"at_ms": buried.time_ms, "letter": buried.letter} for buried in found])
@@ -61,7 +62,12 @@ def ls(
 
 @app.command()
 def show(
-    run: Run, as_json: options.Json = False, profile: options.Profile = None, servers: options.Servers = None, prefix: options.Prefix = None
+    run: Run,
+    as_json: options.Json = False,
+    profile: options.Profile = None,
+    servers: options.Servers = None,
+    prefix: options.Prefix = None,
+    insecure: options.Insecure = False,
 ) -> None:
     """Show one dead letter: why, the traceback, and the task if it stands in the letter.
 
@@ -69,7 +75,7 @@ def show(
     """
     from kafka_jupyter.client import redrive as redriving
 
-    with client_of(profile, servers, prefix) as client:
+    with client_of(profile, servers, prefix, insecure) as client:
         buried = _found(client, run)
     if as_json:
         say.json({"at_ms": buried.time_ms, "letter": buried.letter})
@@ -107,6 +113,7 @@ def redrive(
     profile: options.Profile = None,
     servers: options.Servers = None,
     prefix: options.Prefix = None,
+    insecure: options.Insecure = False,
 ) -> None:
     """Submit the run of a dead letter again, as it was or edited. A task that could not be read must be edited.
 
@@ -115,7 +122,7 @@ def redrive(
     from kafka_jupyter.client.retry import Edits
 
     edits = control.edits_of(epochs, batch_size, learning_rate, device, memory, priority, label)
-    with client_of(profile, servers, prefix) as client:
+    with client_of(profile, servers, prefix, insecure) as client:
         buried = _found(client, run)
         written = _written(client, buried, task, values or [], edit)
         again = client.redrive(buried, written, Edits(**edits), force=force)

@@ -39,6 +39,7 @@ def follow(
     profile: options.Profile = None,
     servers: options.Servers = None,
     prefix: options.Prefix = None,
+    insecure: options.Insecure = False,
 ) -> None:
     """Show what a run does until it ends. Ctrl-C ends the showing only.
 
@@ -48,7 +49,7 @@ def follow(
     Example: kafka-jupyter follow digits
     """
     moving = not as_json and not plain and say.moves()
-    with options.client_of(profile, servers, prefix) as client:
+    with options.client_of(profile, servers, prefix, insecure) as client:
         found = client.attach(run)
         with _leaving(found, "follow", moving):
             if moving:
@@ -78,12 +79,13 @@ def wait(
     profile: options.Profile = None,
     servers: options.Servers = None,
     prefix: options.Prefix = None,
+    insecure: options.Insecure = False,
 ) -> None:
     """Wait in silence until a run has ended. The exit code says how: 0 SUCCEEDED, 10 FAILED, 11 CANCELLED, 12 DEAD.
 
     Example: kafka-jupyter wait digits --timeout 3600 && echo trained
     """
-    with options.client_of(profile, servers, prefix) as client:
+    with options.client_of(profile, servers, prefix, insecure) as client:
         found = client.attach(run)
         with _leaving(found, "wait"):
             found.wait_for_end(timeout)
@@ -108,12 +110,13 @@ def logs(
     profile: options.Profile = None,
     servers: options.Servers = None,
     prefix: options.Prefix = None,
+    insecure: options.Insecure = False,
 ) -> None:
     """Print what the training of a run has printed.
 
     Example: kafka-jupyter logs digits -f -n 100
     """
-    with options.client_of(profile, servers, prefix) as client:
+    with options.client_of(profile, servers, prefix, insecure) as client:
         found = client.attach(run)
         if attempt is not None and attempt > found.card()["attempt"]:
             raise typer.BadParameter(f"{found.id} has had {found.card()['attempt']} attempts", param_hint="--attempt")

@@ -68,14 +68,16 @@ def down(
         say.line("the data are deleted")
 
 
-def status(as_json: options.Json = False, profile: options.Profile = None, servers: options.Servers = None) -> None:
+def status(
+    as_json: options.Json = False, profile: options.Profile = None, servers: options.Servers = None, insecure: options.Insecure = False
+) -> None:
     """Say what runs, where it listens, and where its logs and data are. Exit code 4 if Kafka does not answer.
 
     Example: kafka-jupyter status --json
     """
     from kafka_jupyter.cli import background
 
-    found = background.look(options.settings_from(profile, servers))
+    found = background.look(options.settings_from(profile, servers, insecure=insecure))
     if as_json:
         say.json(found)
     else:
@@ -108,6 +110,7 @@ def worker(
     profile: options.Profile = None,
     servers: options.Servers = None,
     prefix: options.Prefix = None,
+    insecure: options.Insecure = False,
 ) -> None:
     """Run a worker in the foreground: it trains what notebooks submit, until Ctrl-C or SIGTERM.
 
@@ -116,6 +119,6 @@ def worker(
     from kafka_jupyter.brokers import local
     from kafka_jupyter.worker import supervisor
 
-    settings = local.resolve(options.settings_from(profile, servers, prefix, allow_code=allow_code, allow_network=allow_network))
+    settings = local.resolve(options.settings_from(profile, servers, prefix, insecure, allow_code=allow_code, allow_network=allow_network))
     with contextlib.suppress(KeyboardInterrupt):
         supervisor.main(settings, slots, name)

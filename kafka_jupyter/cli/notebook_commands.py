@@ -38,6 +38,7 @@ def finish(
     profile: options.Profile = None,
     servers: options.Servers = None,
     prefix: options.Prefix = None,
+    insecure: options.Insecure = False,
 ) -> None:
     """Write the results of runs that ended after you had left into the cells that started them.
 
@@ -52,7 +53,7 @@ def finish(
     from kafka_jupyter.outputs.finish import Did
 
     told: list[Report] = []
-    with client_of(profile, servers, prefix) as client:
+    with client_of(profile, servers, prefix, insecure) as client:
         log, trust = Log(client), Trust()
         for name in notebooks:
             report = _one(name, log, trust, wait, dry_run)

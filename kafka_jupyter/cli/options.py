@@ -39,17 +39,27 @@ Servers = Annotated[
 Prefix = Annotated[
     str | None, typer.Option("--topic-prefix", envvar=env_name("topic_prefix"), metavar="TEXT", help="What our topics' names begin with.")
 ]
+Insecure = Annotated[
+    bool,
+    typer.Option(
+        "--insecure",
+        envvar=env_name("insecure"),
+        help="Speak to a Kafka elsewhere without TLS, or without looking at its certificate.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", envvar=env_name("json"), help="Print JSON.")]
 
 
-def settings_from(profile: str | None = None, servers: str | None = None, prefix: str | None = None, **more: Any) -> Settings:
+def settings_from(
+    profile: str | None = None, servers: str | None = None, prefix: str | None = None, insecure: bool = False, **more: Any
+) -> Settings:
     """Settings of a command line: its options, then the environment, then the profile."""
-    return Settings.from_env(profile=profile, bootstrap_servers=servers, topic_prefix=prefix, **more)
+    return Settings.from_env(profile=profile, bootstrap_servers=servers, topic_prefix=prefix, insecure=insecure or None, **more)
 
 
 @contextlib.contextmanager
-def client_of(profile: str | None, servers: str | None, prefix: str | None) -> Iterator[Client]:
+def client_of(profile: str | None, servers: str | None, prefix: str | None, insecure: bool) -> Iterator[Client]:
     from kafka_jupyter.client import Client  # late: --help needs no Kafka client
 
-    with contextlib.closing(Client(settings_from(profile, servers, prefix))) as client:
+    with contextlib.closing(Client(settings_from(profile, servers, prefix, insecure))) as client:
         yield client

@@ -55,6 +55,7 @@ def runs(
     profile: options.Profile = None,
     servers: options.Servers = None,
     prefix: options.Prefix = None,
+    insecure: options.Insecure = False,
 ) -> None:
     """List the runs, newest first.
 
@@ -65,7 +66,7 @@ def runs(
         raise typer.BadParameter("it says already whose; leave --owner out", param_hint="--mine")
     if watch and (as_json or not say.moves()):
         raise typer.BadParameter("it needs a terminal; `follow --json` tells a program what happens", param_hint="--watch")
-    with options.client_of(profile, servers, prefix) as client:
+    with options.client_of(profile, servers, prefix, insecure) as client:
 
         def listed() -> list[tuple[dict[str, Any], facts.Rows]]:
             found = client.runs(state=wanted, name=name, owner=client.settings.owner if mine else owner)
@@ -126,12 +127,13 @@ def show(
     profile: options.Profile = None,
     servers: options.Servers = None,
     prefix: options.Prefix = None,
+    insecure: options.Insecure = False,
 ) -> None:
     """Show one run: its state, every epoch, and the error if it failed.
 
     Example: kafka-jupyter show digits-3f2a
     """
-    with options.client_of(profile, servers, prefix) as client:
+    with options.client_of(profile, servers, prefix, insecure) as client:
         found = client.attach(run)
         if as_json:
             rows = found.rows()
@@ -142,13 +144,17 @@ def show(
 
 
 def workers(
-    as_json: options.Json = False, profile: options.Profile = None, servers: options.Servers = None, prefix: options.Prefix = None
+    as_json: options.Json = False,
+    profile: options.Profile = None,
+    servers: options.Servers = None,
+    prefix: options.Prefix = None,
+    insecure: options.Insecure = False,
 ) -> None:
     """List the workers that are alive.
 
     Example: kafka-jupyter workers
     """
-    with options.client_of(profile, servers, prefix) as client:
+    with options.client_of(profile, servers, prefix, insecure) as client:
         found = client.workers()
     if as_json:
         say.json(found)

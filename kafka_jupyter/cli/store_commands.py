@@ -28,12 +28,13 @@ def list_(
     profile: options.Profile = None,
     servers: options.Servers = None,
     prefix: options.Prefix = None,
+    insecure: options.Insecure = False,
 ) -> None:
     """List what is stored, with sizes.
 
     Example: kafka-jupyter store ls
     """
-    with _opened(profile, servers, prefix, store) as opened:
+    with _opened(profile, servers, prefix, insecure, store) as opened:
         found = opened.ls()
     if as_json:
         say.json([{"kind": s.kind, "id": s.id, "name": s.name, "size": s.size, "stored_ms": s.stored_ms} for s in found])
@@ -53,12 +54,13 @@ def remove(
     profile: options.Profile = None,
     servers: options.Servers = None,
     prefix: options.Prefix = None,
+    insecure: options.Insecure = False,
 ) -> None:
     """Delete artifacts. Runs that still need them will say that they are missing.
 
     Example: kafka-jupyter store rm 3f2a9c01b7d4
     """
-    with _opened(profile, servers, prefix, store) as opened:
+    with _opened(profile, servers, prefix, insecure, store) as opened:
         deleted = []
         try:
             for name in ids:
@@ -73,12 +75,12 @@ def remove(
 
 
 @contextlib.contextmanager
-def _opened(profile: str | None, servers: str | None, prefix: str | None, store: str | None) -> Iterator[Store]:
+def _opened(profile: str | None, servers: str | None, prefix: str | None, insecure: bool, store: str | None) -> Iterator[Store]:
     from kafka_jupyter.brokers import local
     from kafka_jupyter.brokers.kafka import Cluster
     from kafka_jupyter.brokers.log import Log
     from kafka_jupyter.store import open_store
 
-    settings = local.resolve(options.settings_from(profile, servers, prefix, store=store))
+    settings = local.resolve(options.settings_from(profile, servers, prefix, insecure, store=store))
     with contextlib.closing(Log.open(Cluster(settings))) as log, contextlib.closing(open_store(settings, log)) as opened:
         yield opened

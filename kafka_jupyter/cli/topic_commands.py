@@ -36,14 +36,15 @@ def init(
     profile: options.Profile = None,
     servers: options.Servers = None,
     prefix: options.Prefix = None,
+    insecure: options.Insecure = False,
 ) -> None:
     """Create the topics that are missing; say exactly how existing ones differ (exit code 1), and change none of them.
 
-    Example: kafka-jupyter topics init --bootstrap-servers kafka.example.org:9092 --topic-prefix team1.
+    Example: kafka-jupyter topics init --profile work --topic-prefix team1.
     """
     from kafka_jupyter.brokers import topics
 
-    cluster = _cluster(profile, servers, prefix, partitions, replication, keep_days)
+    cluster = _cluster(profile, servers, prefix, insecure, partitions, replication, keep_days)
     created, differences = topics.init(cluster)
     _tell(differences, "all topics are there" if created else "all topics were there, as they should be", as_json, created)
 
@@ -57,6 +58,7 @@ def check(
     profile: options.Profile = None,
     servers: options.Servers = None,
     prefix: options.Prefix = None,
+    insecure: options.Insecure = False,
 ) -> None:
     """Say exactly how the topics differ from what they must be; exit code 1 if they do. Changes nothing.
 
@@ -64,17 +66,25 @@ def check(
     """
     from kafka_jupyter.brokers import topics
 
-    cluster = _cluster(profile, servers, prefix, partitions, replication, keep_days)
+    cluster = _cluster(profile, servers, prefix, insecure, partitions, replication, keep_days)
     _tell(topics.check(cluster), "all topics are as they should be", as_json)
 
 
 def _cluster(
-    profile: str | None, servers: str | None, prefix: str | None, partitions: int | None, replication: int | None, keep_days: float | None
+    profile: str | None,
+    servers: str | None,
+    prefix: str | None,
+    insecure: bool,
+    partitions: int | None,
+    replication: int | None,
+    keep_days: float | None,
 ) -> Cluster:
     from kafka_jupyter.brokers import local
     from kafka_jupyter.brokers.kafka import Cluster
 
-    settings = options.settings_from(profile, servers, prefix, partitions=partitions, replication=replication, keep_days=keep_days)
+    settings = options.settings_from(
+        profile, servers, prefix, insecure, partitions=partitions, replication=replication, keep_days=keep_days
+    )
     return Cluster(local.resolve(settings))
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import atexit
 import concurrent.futures
+import hashlib
 import os
+import secrets
 import threading
 import time
 
@@ -33,7 +35,8 @@ RECONNECT_S = 0.5
 ON_ITS_WAY_S = 1.0  # what we have sent is waited for before we ask where the log ends
 FAREWELL_S = 2.0  # a process that ends waits so long for its Submitted records
 
-Key = tuple[object, ...]
+Key = bytes
+_KEY = secrets.token_bytes(32)
 
 
 class Connection:
@@ -186,19 +189,22 @@ def disconnect(connection: Connection) -> None:
 
 
 def _key(settings: Settings) -> Key:
-    return (
+    """A digest, keyed for this process: what stands in here would be told by a traceback that shows variables."""
+    which = (
         settings.bootstrap_servers,
+        settings.insecure,
         settings.topic_prefix,
         settings.store,
         settings.store_limit,
-        str(settings.cache_dir),
-        str(settings.key_dir),
-        str(settings.trust_file),
+        settings.cache_dir,
+        settings.key_dir,
+        settings.trust_file,
         settings.trust_policy,
-        tuple(sorted(settings.kafka.items())),
+        sorted(settings.kafka.items()),
         settings.connect_timeout_s,
         settings.delivery_timeout_s,
     )
+    return hashlib.blake2b(repr(which).encode(), key=_KEY).digest()
 
 
 def _close_all() -> None:

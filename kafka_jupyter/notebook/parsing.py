@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from IPython.core.error import UsageError
 
+from kafka_jupyter import redact
 from kafka_jupyter.errors import KafkaJupyterError
 from kafka_jupyter.settings import parse_size
 
@@ -37,7 +38,12 @@ class Parser(argparse.ArgumentParser):
             words = shlex.split(line)
         except ValueError as error:
             self.error(str(error).lower())
-        return self.parse_args(words)
+        args, unknown = self.parse_known_args(words)
+        if any(redact.is_secret(word.partition("=")[0]) for word in unknown):
+            self.error("a notebook names a profile (--profile), never a secret: put it into the profile file")
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return args
 
     @property
     def options(self) -> list[str]:

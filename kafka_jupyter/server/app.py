@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 
 from jupyter_server.extension.application import ExtensionApp
-from traitlets import Float, Int, Unicode
+from traitlets import Bool, Float, Int, Unicode
 
 from kafka_jupyter.server.handlers import MANAGER, routes
 from kafka_jupyter.server.limits import Limits
@@ -28,6 +28,7 @@ class KafkaJupyterApp(ExtensionApp):
         config=True
     )
     bootstrap_servers = Unicode("", help='Where Kafka is: "host:port,…". Empty means the local Kafka.').tag(config=True)
+    insecure = Bool(False, help="A Kafka elsewhere may be spoken to without TLS, or without a look at its certificate.").tag(config=True)
     topic_prefix = Unicode("", help='"team1." keeps two teams apart on one cluster.').tag(config=True)
     owner = Unicode("", help="Whose runs are steered without force; the hub's user, else user@host.").tag(config=True)
     local_kafka_dir = Unicode("", help="Where the local Kafka keeps its state.").tag(config=True)
@@ -52,6 +53,7 @@ class KafkaJupyterApp(ExtensionApp):
             profile=self.profile or None,
             bootstrap_servers=self.bootstrap_servers or None,
             topic_prefix=self.topic_prefix or None,
+            insecure=self.insecure or None,
             owner=self.owner or None,
             data_dir=self.local_kafka_dir or None,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kafka_jupyter import errors
+from kafka_jupyter import errors, redact
 from kafka_jupyter.protocol import control, frames
 from kafka_jupyter.worker.children import Exit
 
@@ -57,9 +57,9 @@ def exception(own: dict[str, Any], error: frames.Error, epoch: int) -> Ending:
         retryable=error.reason in ("store", "memory"),
         reason=error.reason,
         error=error.error,
-        message=error.message,
-        traceback=error.traceback,
-        fields=error.fields,
+        message=redact.clean(error.message),  # of somebody's code, which may name the address of a database with its password
+        traceback=redact.clean(error.traceback),
+        fields=redact.cleaned(error.fields),
         epoch=epoch,
         log_end=end,
     )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 
 import msgspec
 
-from kafka_jupyter import errors
+from kafka_jupyter import errors, redact
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.protocol.rows import LINE_LIMIT, BatchProgress, EpochEnded, LogLine, Metrics, Row, RowBatch
 
@@ -81,7 +81,7 @@ class Reporter:
     def line(self, text: str, stream: str) -> None:
         if len(text) > LINE_LIMIT:
             text = text[:LINE_LIMIT] + f" … ({len(text) - LINE_LIMIT} more characters)"
-        self._add(LogLine(self._next(), *self.place, text, stream, _now_ms()))
+        self._add(LogLine(self._next(), *self.place, redact.clean(text), stream, _now_ms()))
 
     def flush(self, now_s: float) -> None:
         """Sends what waits, unless a batch is on its way already."""

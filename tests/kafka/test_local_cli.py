@@ -90,6 +90,18 @@ def test_doctor_finds_nothing_to_repair_on_a_good_cluster(topics: Topics, settin
         assert text in said.out
 
 
+def test_doctor_says_what_is_allowed_that_is_not_private(
+    topics: Topics, settings: Settings, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "profiles.toml").write_text('[default.kafka]\n"enable.ssl.certificate.verification" = "false"\n')
+    monkeypatch.setenv("KAFKA_JUPYTER_CONFIG", str(tmp_path / "profiles.toml"))
+    refused = cli("doctor", settings=settings)
+    assert (refused.code, "fail  The setting enable.ssl.certificate.verification=false" in refused.out) == (1, True), refused.out
+    allowed = cli("doctor", "--insecure", settings=settings)
+    assert (allowed.code, "warn  enable.ssl.certificate.verification=false: anybody could pass for this" in allowed.out) == (0, True)
+    assert "a record is acknowledged in" in allowed.out
+
+
 def test_doctor_names_missing_topics_and_an_unwritable_cache(settings: Settings) -> None:
     settings.cache_dir.write_text("a file where the folder should be")
     said = cli("doctor", settings=settings)

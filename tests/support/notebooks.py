@@ -50,11 +50,26 @@ MIME = "application/vnd.kafka-jupyter.run+json"
 
 def run_notebook(cells: Mapping[str, str], folder: pathlib.Path, env: Mapping[str, str]) -> dict[str, Ran]:
     """Runs all cells, also behind one that fails."""
+    notebook = executed(cells, folder, env)
+    return {name: Ran(name, cell.outputs) for name, cell in zip(cells, notebook.cells, strict=True)}
+
+
+class _Present(NotebookClient):
+    """As a page where somebody sits: cards are live widgets."""
+
+    async def async_start_new_kernel_client(self) -> Any:
+        made = await super().async_start_new_kernel_client()
+        made.allow_stdin = True
+        return made
+
+
+def executed(cells: Mapping[str, str], folder: pathlib.Path, env: Mapping[str, str], present: bool = False) -> nbformat.NotebookNode:
+    """The whole notebook after all cells have run; with the state of its widgets, where somebody is `present`."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells.values()])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    client = NotebookClient(
+    client = (_Present if present else NotebookClient)(
         notebook, timeout=CELL_TIMEOUT_S, kernel_name="python3", allow_errors=True, resources={"metadata": {"path": str(folder)}}
     )
     client.execute(env=dict(env))
     nbformat.validate(notebook)
-    return {name: Ran(name, cell.outputs) for name, cell in zip(cells, notebook.cells, strict=True)}
+    return notebook

@@ -86,6 +86,16 @@ def test_without_any_kafka_the_way_out_is_named(bare_settings: Settings) -> None
     assert "`kafka-jupyter up` starts a local one" in str(said.error)
 
 
+@pytest.mark.parametrize("words", [["runs"], ["store", "ls"], ["topics", "check"], ["status"], ["stop", "digits"]])
+def test_a_kafka_elsewhere_without_tls_needs_a_word(words: list[str], bare_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAFKA_JUPYTER_CONNECT_TIMEOUT_S", "1")
+    elsewhere = bare_settings.replace(bootstrap_servers="kafka.invalid:9092")
+    refused = cli(*words, settings=elsewhere)
+    assert (refused.code, "could read and change all that is said to it" in f"{refused.error} {refused.out}") == (1, True)
+    allowed = cli(*words, "--insecure", settings=elsewhere)
+    assert (allowed.code, "could read" in f"{allowed.error} {allowed.out}") == (4, False), allowed
+
+
 def test_status_without_a_kafka_says_how_to_start_one(bare_settings: Settings) -> None:
     said = cli("status", settings=bare_settings)
     assert said.code == 4

@@ -55,6 +55,14 @@ def test_bad_options_are_one_line_and_the_body_does_not_run(shell: InteractiveSh
     assert "Traceback" not in shown.out + shown.err
 
 
+@pytest.mark.parametrize("line", ["digits --sasl-password=hunter2", "digits --token hunter2", "--api_key hunter2"])
+def test_a_notebook_names_a_profile_and_no_secret(shell: InteractiveShell, capsys, line: str):
+    shell.run_cell(f"%%kafka_train {line}\npass")
+    said = capsys.readouterr().err
+    assert said.startswith("UsageError: %%kafka_train: a notebook names a profile (--profile), never a secret")
+    assert "hunter2" not in said
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
