@@ -161,14 +161,14 @@ def workers(
     elif not found:
         say.line("no workers. `kafka-jupyter worker` starts one")
     else:
-        columns = ("worker", "host", "slots", "free", "device", "keras", "memory", "running")
+        columns = ("worker", "host", "slots", "free", "device", "keras", "memory", "code", "running")
         say.table(columns, [_worker(info) for info in found])
 
 
 def _worker(info: Any) -> tuple[object, ...]:
     doing = ", ".join(info.running) or info.unfit
     keras = info.versions.get("keras", "")
-    return (info.name, info.host, info.slots, info.free, info.device, keras, say.size(info.memory), doing)
+    return (info.name, info.host, info.slots, info.free, info.device, keras, say.size(info.memory), "yes" if info.code else "no", doing)
 
 
 def _show(run: TrainingRun) -> None:

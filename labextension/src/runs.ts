@@ -19,6 +19,9 @@ export interface IWorker {
   running: string[];
   unfit: string;
   started_ms: number;
+  code: boolean; // it runs what people wrote themselves
+  network: boolean; // its trainings may use it
+  cage: string[]; // what else they may not do
 }
 
 const text = (value: unknown): string => (typeof value === 'string' ? value : '');
@@ -41,7 +44,10 @@ export function workerOf(value: unknown): IWorker | null {
     versions: Object.fromEntries(versions.filter((pair): pair is [string, string] => typeof pair[1] === 'string')),
     running: texts(value.running),
     unfit: text(value.unfit),
-    started_ms: numberOf(value.started_ms)
+    started_ms: numberOf(value.started_ms),
+    code: value.code === true,
+    network: value.network !== false,
+    cage: texts(value.cage)
   };
 }
 

@@ -4,8 +4,9 @@ import { test } from 'node:test';
 import { plain } from '../src/format';
 import { runOf } from '../src/run';
 import { Lines, rowOf } from '../src/rows';
-import { RunsModel } from '../src/runs';
+import { RunsModel, workerOf } from '../src/runs';
 import { type IListener, StreamHub } from '../src/stream';
+import { walls } from '../src/walls';
 
 const card = (run_id: string, upto: number, fields: Record<string, unknown> = {}) => ({
   run_id,
@@ -129,4 +130,22 @@ test('text from elsewhere is shown without what steers, and cut', () => {
   assert.deepEqual(run?.labels, { b: 'c' });
   assert.deepEqual(run?.tally?.best, { loss: [1, 2] });
   assert.equal(runOf({ run_id: 'x', state: 'constructor' }), null);
+});
+
+test('a worker says what it keeps its trainings from, and what it cannot where it runs code', () => {
+  const told = (fields: Record<string, unknown>): string => {
+    const worker = workerOf({ worker_id: 'a-1', ...fields });
+    assert(worker);
+    return walls(worker);
+  };
+  const all = ['network', 'secrets', 'privileges', 'memory'];
+  assert.equal(told({}), '');
+  assert.equal(told({ cage: all, network: false }), 'keeps trainings from: the network, keys, more rights, all memory');
+  assert.equal(told({ cage: all, network: true }), 'keeps trainings from: keys, more rights, all memory');
+  assert.equal(told({ code: true }), 'runs code, not kept from: the network, keys, more rights, all memory');
+  assert.equal(
+    told({ code: true, cage: ['memory', 7], network: false }),
+    'runs code, not kept from: the network, keys, more rights · keeps trainings from: all memory'
+  );
+  assert.equal(told({ code: true, cage: all, network: false }), 'runs code · keeps trainings from: the network, keys, more rights, all memory');
 });

@@ -59,6 +59,7 @@ def test_the_list_is_live_and_its_runs_are_steered_from_it(stage: Stage, context
     panel.tab("Workers").click()
     expect(panel.node.locator(".kj-Worker")).to_contain_text("0 of 2 slots free")
     expect(panel.node.locator(".kj-Worker")).to_contain_text("keras 3.")
+    expect(panel.node.locator(".kj-walls")).to_have_text("keeps trainings from: keys, more rights, all memory")
     panel.tab("Runs").click()
 
     # several at once: one gesture, one question

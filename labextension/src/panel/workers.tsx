@@ -5,6 +5,7 @@ import { ago, ordinal } from '../format';
 import { isQueued } from '../listing';
 import type { IRun } from '../run';
 import type { IWorker, RunsModel } from '../runs';
+import { walls } from '../walls';
 import { trans } from '../words';
 import { useNews, usePanel } from './context';
 
@@ -60,6 +61,7 @@ export function Workers(): React.JSX.Element {
               .filter(Boolean)
               .join(' · ')}
           </div>
+          <div className="kj-faint kj-walls">{walls(worker)}</div>
           {worker.unfit ? <div className="kj-trouble">{trans.__('Takes nothing: %1', worker.unfit)}</div> : null}
           {worker.running.length ? (
             <ul className="kj-doing" aria-label={trans.__('Runs of %1', worker.name)}>
