@@ -89,7 +89,7 @@ class TrainingRun:
 
     @property
     def files(self) -> list[str]:
-        """Paths of the files that callbacks wrote, known at the end; `fetch_files(folder)` brings them."""
+        """Paths of the files that callbacks and other code wrote, known at the end; `fetch_files()` brings them."""
         state = self._known()
         return [file.path for file in state.end.files] if state is not None and isinstance(state.end, control.Succeeded) else []
 
@@ -219,11 +219,15 @@ class TrainingRun:
         if model is not None:
             self._model = weakref.ref(model)
 
-    def fetch_files(self, folder: str | pathlib.Path = ".") -> list[pathlib.Path]:
-        """Waits, and puts the files that callbacks wrote below `folder`. (`result` in the kernel that submitted puts them where they
-        were asked for.)"""
+    def fetch_files(self, folder: str | pathlib.Path | None = None) -> list[pathlib.Path]:
+        """Waits, and puts the files that callbacks and other code wrote below `folder` (None: one that is called as the run), where each
+        has the path that it was written to. Where they lie now.
+
+        (`result` in the kernel that submitted puts those of callbacks where they were asked for. What other code has called its files,
+        its worker says: they do not come between a notebook and the modules beside it unless you say so.)
+        """
         self.wait()
-        return outcome.fetch_files(self._connection(), self._state(), pathlib.Path(folder))
+        return outcome.fetch_files(self._connection(), self._state(), pathlib.Path(self.id if folder is None else folder))
 
     def events(self, timeout: float | None = None) -> Iterator[RunEvent]:
         """Everything that happens to the run, from its start to its end; waits for what is to come, at most `timeout` seconds.

@@ -183,25 +183,33 @@ def build(
 
 
 def outputs(specs: Iterable[CallbackSpec], folder: str | os.PathLike[str]) -> dict[str, str]:
-    """What the callbacks have written: path as the person would have found it → local file."""
-    found = {}
+    """What the callbacks have written: path as the person would have found it → local file. With what code has written beside them."""
+    beside = pathlib.Path(folder) / BESIDE
+    found = {file.relative_to(beside).as_posix(): str(file) for file in _files(beside)}
     for place, spec in enumerate(specs):
         if spec.path_argument:
             base, _ = _split_path(spec.class_name, spec.path, f"callbacks[{place}]")
             own = _own_folder(pathlib.Path(folder), place)
-            for file in sorted(own.rglob("*")):
-                if file.is_file() and not file.is_symlink():
-                    found[os.path.join(base, file.relative_to(own))] = str(file)
+            for file in _files(own):
+                found[os.path.join(base, file.relative_to(own))] = str(file)
     return found
 
 
+BESIDE = "beside"  # the working directory of code: what it writes under a relative name lies there
+BESIDE_LIMIT = 1000  # files of code that are kept, the first by their names
 _PLACE = re.compile(r"callback-(\d{1,4})/[^/].*")
 
 
+def _files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Ordered by name. No links: what they lead to is not this training's."""
+    found = [file for file in sorted(folder.rglob("*")) if file.is_file() and not file.is_symlink() and "__pycache__" not in file.parts]
+    return found[:BESIDE_LIMIT] if folder.name == BESIDE else found
+
+
 def written(folder: pathlib.Path) -> list[str]:
-    """What all callbacks have written, by place below the child's folder: `callback-0/best.keras`."""
-    files = sorted(folder.glob("callback-*/**/*"))
-    return [file.relative_to(folder).as_posix() for file in files if file.is_file() and not file.is_symlink()]
+    """What all callbacks and code have written, by place below the child's folder: `callback-0/best.keras`, `beside/notes.txt`."""
+    files = [file for part in (*sorted(folder.glob("callback-*")), folder / BESIDE) for file in _files(part)]
+    return [file.relative_to(folder).as_posix() for file in files]
 
 
 def flush(live_callbacks: Iterable[keras.callbacks.Callback]) -> None:
@@ -213,9 +221,11 @@ def flush(live_callbacks: Iterable[keras.callbacks.Callback]) -> None:
 
 
 def index_of(place: str) -> int | None:
-    """Which callback has written the file at this place; None if it cannot be a place that `written` names."""
+    """Which callback has written the file at this place, -1 for other code; None if it cannot be a place that `written` names."""
+    if ".." in place.split("/") or "\0" in place:
+        return None
     found = _PLACE.fullmatch(place)
-    return int(found[1]) if found and ".." not in place.split("/") and "\0" not in place else None
+    return int(found[1]) if found else -1 if re.fullmatch(rf"{BESIDE}/[^/].*", place) else None
 
 
 def _own_folder(folder: pathlib.Path, place: int) -> pathlib.Path:

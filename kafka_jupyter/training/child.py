@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from kafka_jupyter.errors import CannotTravel, ModelMismatch, NeedsTrust, StoreError
+from kafka_jupyter.models import callbacks
 from kafka_jupyter.protocol import codec, frames
 from kafka_jupyter.protocol.task import Task
 from kafka_jupyter.training.checkpoint import Checkpointer, Suspension
@@ -87,7 +88,9 @@ class _Child:
         task = _readable(job.task, job.code)
         folder = os.path.abspath(job.folder)
         fit = Fit(task, {name: os.path.abspath(path) for name, path in job.inputs.items()}, folder, job.files)
-        os.chdir(folder)  # a file with a relative name lands with the others, not where the worker stands
+        work = os.path.join(folder, callbacks.BESIDE) if task.code is not None else folder
+        os.makedirs(work, exist_ok=True)
+        os.chdir(work)  # a file with a relative name lands with the others, not where the worker stands
         reporter = Reporter(
             self._send, lambda expected, rtol: self._check(fit, expected, rtol), job.progress_period_s, fit.place, job.changes
         )

@@ -47,8 +47,7 @@ def bring_back(files: Mapping[str, str], folder: pathlib.Path, built: Sequence[k
         index = callbacks.index_of(place)
         if index is None or index >= len(built):
             raise StoreError(store=place, detail="no callback of this task has written this file")
-        live = built[index]
-        if isinstance(live, keras.callbacks.BackupAndRestore) is early:
+        if (index >= 0 and isinstance(built[index], keras.callbacks.BackupAndRestore)) is early:
             continue
         target = folder / place
         target.parent.mkdir(parents=True, exist_ok=True)

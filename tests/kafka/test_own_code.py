@@ -69,6 +69,8 @@ def test_a_cell_gets_back_what_it_would_have_trained_itself(trusting: Scene, nam
 
 
 SLOW = """
+import pathlib
+
 class Windows(keras.utils.PyDataset):
     def __init__(self, x, y):
         super().__init__()
@@ -98,6 +100,9 @@ class Sums(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.by_epoch[epoch] = (self.seen, logs["loss"])
+        pathlib.Path("notes/deep").mkdir(parents=True, exist_ok=True)
+        with open("notes/deep/epochs.txt", "a") as file:
+            print(epoch, self.seen, file=file)
 
 
 class Noisy(layers.Layer):
@@ -127,8 +132,12 @@ def _slow(monkeypatch: pytest.MonkeyPatch, pace_s: float) -> tuple[dict[str, Any
 def test_what_a_person_wrote_goes_on_exactly_where_a_killed_worker_left_it(
     module_settings: Settings, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     here, model, given = _slow(monkeypatch, 0.0)
     expected = model.fit(**given)
+    notes = tmp_path / "notes/deep/epochs.txt"
+    wanted = notes.read_text()
+    notes.unlink()
     settings = module_settings.replace(trust="code", topic_prefix=f"{module_settings.topic_prefix}killed.")
     eager = {"KAFKA_JUPYTER_CHECKPOINT_GAP_S": "0", "KAFKA_JUPYTER_CHECKPOINT_SHARE": "1", "KAFKA_JUPYTER_CHECKPOINT_EVERY_S": "0.05"}
     with scene(settings, tmp_path / "workers", ALLOWED | eager) as made:
@@ -152,6 +161,10 @@ def test_what_a_person_wrote_goes_on_exactly_where_a_killed_worker_left_it(
     mine, theirs = here["sums"], there["sums"]
     assert (theirs.seen, theirs.by_epoch) == (mine.seen, mine.by_epoch)
     assert np.array_equal(theirs.last, mine.last)
+    assert run.files == ["notes/deep/epochs.txt"]
+    assert not notes.exists(), "what it is called its worker says"
+    assert run.fetch_files() == [pathlib.Path(run.id) / "notes/deep/epochs.txt"]
+    assert (tmp_path / run.id / "notes/deep/epochs.txt").read_text() == wanted
 
 
 def worker_tag(made: Scene, holder: str, worker: Any) -> str:
