@@ -9,6 +9,7 @@ Keras object is its attributes instead, with the few of them that belong to a pr
     optimizers      which slot belongs to which variable is told by TensorFlow's names, which differ in every process
     tf.function     from its Python function
     lookups         from their configuration, vocabulary included: their tables are TensorFlow's resources
+    ids of objects  (in trackers, and of a graph's nodes) anew
 
 `load` runs whatever the bytes say. It is called in a child only, for a task that a key with the role `code` has signed.
 """
@@ -32,10 +33,11 @@ import keras
 import tensorflow as tf
 from keras.src.backend import Variable  # keras.Variable is this class under another name
 from keras.src.models.functional import Functional
+from keras.src.ops.function import Function, make_node_key
 from keras.src.ops.operation import Operation
 from keras.src.saving.keras_saveable import KerasSaveable
 from keras.src.utils.backend_utils import DynamicBackend
-from keras.src.utils.tracking import TrackedDict, TrackedList, TrackedSet
+from keras.src.utils.tracking import TrackedDict, TrackedList, TrackedSet, Tracker
 from tensorflow.python.eager.polymorphic_function.polymorphic_function import Function as TensorflowFunction
 
 _TRACES = frozenset({"train_function", "test_function", "predict_function"})  # made anew by the first `fit`
@@ -123,6 +125,11 @@ def _load(data: bytes, known: Callable[[Any], Any] | None) -> dict[str, Any]:
             _draw_outbound(thing)
         if isinstance(thing, keras.optimizers.Optimizer):
             _settle_optimizer(thing)
+        if isinstance(thing, Function):
+            nodes = (node for level in thing._nodes_by_depth.values() for node in level)
+            vars(thing)["_nodes"] = {make_node_key(node.operation, node.operation._inbound_nodes.index(node)) for node in nodes}
+        if isinstance(thing, Tracker):
+            thing.stored_ids = {name: set(map(id, stored)) for name, (_, stored) in thing.config.items()}
     return things
 
 
@@ -172,6 +179,8 @@ class _Pickler(cloudpickle.Pickler):
         if isinstance(thing, keras.callbacks.Callback):
             state = {name: value for name, value in vars(thing).items() if name not in ("_model", "params")}
             return _new, (kind,), state, None, None, _restore_callback
+        if isinstance(thing, Tracker):
+            return _new, (kind,), {name: value for name, value in vars(thing).items() if name != "stored_ids"}, None, None, _restore
         if isinstance(thing, DynamicBackend):
             return DynamicBackend, (thing._backend,)
         return _of_tensorflow(thing)
@@ -299,7 +308,11 @@ def goes_by_name(thing: Any) -> bool:
 
 def _attributes(thing: Any, variables: list[Any]) -> dict[str, Any]:
     state = {name: None if name in _TRACES else value for name, value in vars(thing).items() if _lasts(name)}
+    if isinstance(thing, Function):
+        state.pop("_nodes", None)
     if isinstance(thing, keras.optimizers.Optimizer):
+        if "_trainable_variables_indices" in state:
+            state["_trainable_variables_indices"] = {}
         excluded = state.pop("_exclude_from_weight_decay", None)
         state.pop("_exclude_from_weight_decay_cache", None)
         if excluded:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import inspect
 import math
 import platform
@@ -33,6 +32,7 @@ class CapturedCode:
     model: bool
     own: list[str]
     files: dict[str, str]  # of the modules that are sent along: path below their folder → text
+    like: str  # the same for the same code and objects (models/likeness.py)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ class CapturedFit:
         """What --attach compares; the store knows the sha256 of each leaf."""
         document = self.document
         if self.code is not None:
-            document = {**document, "code": [hashlib.sha256(self.code.objects).hexdigest(), self.code.files]}
+            document = {**document, "code": [self.code.like, self.code.files]}
         return digest(document, self.structure, leaf_sha256s, self.fit, self.callbacks, self.iterations)
 
 
@@ -139,7 +139,8 @@ class ByValue:
         beside = [*model.variables, *(model.optimizer.variables if model.optimizer is not None else ())]
         known = {} if own_model is not None else byvalue.tokens(model)
         pickled = usercode.pickled(things, beside, known, self.travelling)
-        return CapturedCode(pickled, own_model is not None, list(self.travelling.own), self._included.files)
+        like = self.travelling.likeness.of(pickled)
+        return CapturedCode(pickled, own_model is not None, list(self.travelling.own), self._included.files, like)
 
 
 def _is_data(model: Any, by_value: ByValue | None) -> bool:

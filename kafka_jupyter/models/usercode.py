@@ -21,6 +21,7 @@ from typing import Any
 
 from kafka_jupyter.errors import CannotTravel, SettingsError
 from kafka_jupyter.models import byvalue
+from kafka_jupyter.models.likeness import Likeness
 from kafka_jupyter.protocol.task import MODULE, MODULES_LIMIT
 
 SIZE_LIMIT = 64 << 20  # bytes of pickled code and of what hangs on it
@@ -73,12 +74,13 @@ class Travelling:
     def __init__(self, included: frozenset[str] = frozenset()) -> None:
         """`included`: modules whose files are sent along."""
         self._included = included
+        self.likeness = Likeness()
         self.own: dict[str, None] = {}
         self.modules: set[str] = set()  # top-level names of what is imported
-        self._seen: set[int] = set()
 
     def visit(self, thing: Any) -> None:
         """Raises Untransportable for code that the worker could not import."""
+        self.likeness.meet(thing)
         if isinstance(thing, types.ModuleType):
             self._needs(thing.__name__, f"the module {thing.__name__}")
         elif isinstance(thing, (type, types.FunctionType)):

@@ -68,6 +68,18 @@ def test_a_cell_gets_back_what_it_would_have_trained_itself(trusting: Scene, nam
         assert mine.best == pytest.approx(min(history.history["loss"]), rel=1e-6)
 
 
+def test_attach_adopts_the_run_of_the_same_cell(trusting: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = own_code.CELLS["a Lambda layer"]
+    runs = []
+    for change in (("", ""), ("", ""), ("* 2.0", "* 3.0")):
+        monkeypatch.setitem(own_code.CELLS, "changed", text.replace(*change))
+        names = own_code.run("changed")
+        with kafka_jupyter.train("attached", settings=trusting.settings, attach=True) as session:
+            names["model"].fit(epochs=2, verbose=0, **names["given"])
+        runs.append(session.runs[0].id)
+    assert runs[0] == runs[1] != runs[2]
+
+
 SLOW = """
 import pathlib
 
