@@ -9,6 +9,7 @@ JOBS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PEERS := $(VENV)/.peers
 FRONT := kafka_jupyter/notebook/static/widget.js
 SOURCES := $(shell find labextension/src labextension/style labextension/schema -type f 2>/dev/null) labextension/package.json labextension/package-lock.json
 
@@ -52,7 +53,12 @@ test: ready
 	$(MAKE) --no-print-directory --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) lint types front
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadscope --no-loadscope-reorder
 
-bench: ready
+# Those whom we compare with come only here.
+$(PEERS): $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt "kafka_jupyter[bench]"
+	touch $@
+
+bench: ready $(PEERS)
 	$(BIN)/python -m benchmarks
 
 # The proof of the fold at length (all histories of up to nine records that count, and HISTORIES long ones by chance), then faults on three

@@ -6,8 +6,21 @@ import argparse
 import dataclasses
 import os
 import pathlib
+from collections.abc import Callable
 
 from benchmarks import bench, checkpoint, cuts, lag, page, report, signing, small, startup, store, streams, submit, train
+
+
+def peers(what: str) -> Callable[[bench.Bench], report.Chapter]:
+    """A chapter of ahead.py, which needs the extra `bench`."""
+
+    def measured(running: bench.Bench) -> report.Chapter:
+        from benchmarks import ahead
+
+        return getattr(ahead, what)(running)
+
+    return measured
+
 
 CHAPTERS = {
     "startup": startup.measure,
@@ -21,6 +34,8 @@ CHAPTERS = {
     "store": store.measure,
     "streams": streams.measure,
     "cuts": cuts.measure,
+    "ahead": peers("measure"),
+    "many": peers("small"),
 }
 RESULTS = pathlib.Path(__file__).with_name("results.md")
 

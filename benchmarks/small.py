@@ -29,14 +29,14 @@ FLAT_KIB = 10.0  # a run; what the ledger knows of it has to be somewhere
 def measure(bench: Bench) -> Chapter:
     stack = bench.stack
     supervisor = psutil.Process(stack.idle_worker().pid)
-    task = _task(stack)
+    task = tiny_task(stack)
     starts: list[float] = []
     memory: list[float] = []
-    _start(stack, task)
+    claimed_after(stack, task)
     for i in range(bench.scale.runs):
         if i % 50 == 0:
             say(f"tiny runs, {i} of {bench.scale.runs}")
-        starts.append(_start(stack, task))
+        starts.append(claimed_after(stack, task))
         memory.append(supervisor.memory_info().rss / 1024)
     p50, p99 = percentile(starts, 50), percentile(starts, 99)
     settled = memory[len(memory) // 10 :]
@@ -57,7 +57,7 @@ def measure(bench: Bench) -> Chapter:
     )
 
 
-def _task(stack: Stack) -> Task:
+def tiny_task(stack: Stack) -> Task:
     from kafka_jupyter.models import capture
 
     x, y = work.digits()
@@ -66,7 +66,7 @@ def _task(stack: Stack) -> Task:
     return send.build_task(prepared, lambda: stack.client.store, "tiny", "tiny", "bench", Options(), Place(key="bench"))
 
 
-def _start(stack: Stack, task: Task) -> float:
+def claimed_after(stack: Stack, task: Task) -> float:
     """Seconds from submit to the winning claim; the run has ended when this returns."""
     stack.idle_worker()
     task = msgspec.structs.replace(task, run_id=ids.new_run_id("tiny"))
