@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import psutil
 
-PACKAGES = ("keras", "tensorflow-cpu", "tensorflow", "numpy", "confluent-kafka", "msgspec")
+PACKAGES = ("keras", "tensorflow-cpu", "tensorflow", "numpy", "confluent-kafka", "msgspec", "distributed", "ray", "ipyparallel")
 
 
 @dataclasses.dataclass(frozen=True)
