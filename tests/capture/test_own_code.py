@@ -7,6 +7,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import textwrap
 from typing import Any
 
 import keras
@@ -15,6 +16,7 @@ import pytest
 from kafka_jupyter.errors import CannotTravel
 from kafka_jupyter.models import byvalue, callbacks, state
 from kafka_jupyter.models.capture import capture_fit
+from kafka_jupyter.models.likeness import Likeness
 from kafka_jupyter.models.usercode import Included
 from tests.capture import own_code
 from tests.capture.test_models_exact import assert_same_state
@@ -40,6 +42,7 @@ DIGESTS = """
 import json, sys
 import keras
 from kafka_jupyter.models.capture import capture_fit
+from kafka_jupyter.models.likeness import Likeness
 from kafka_jupyter.models.usercode import Included
 from tests.capture import own_code
 digests = {}
@@ -78,6 +81,18 @@ def test_a_model_that_came_by_value_can_say_its_graph_and_knows_what_it_tracks()
     layer = there.layers[-1]
     layer.kernel_again = layer._kernel
     assert len(layer.variables) == len(model.layers[-1].variables)
+
+
+def test_seeds_that_were_drawn_by_chance_are_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As initial weights are none: a kernel that nobody has seeded draws others."""
+    text = textwrap.dedent(own_code.CELLS["a layer that nobody can write down"])
+    found = set()
+    for seed in (1, 2):
+        monkeypatch.setitem(own_code.CELLS, "seeded", f"keras.utils.set_random_seed({seed})\n{text}")
+        found.add(digest_of(own_code.run("seeded")))
+    monkeypatch.setattr(Likeness, "_drawn", lambda *_: None)
+    found.add(digest_of(own_code.run("seeded")))
+    assert len(found) == 2, "one without those seeds, one with them"
 
 
 def test_another_function_number_or_seed_is_another_digest(monkeypatch: pytest.MonkeyPatch) -> None:
