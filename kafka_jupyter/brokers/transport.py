@@ -31,7 +31,7 @@ def weakness(config: Mapping[str, object]) -> SettingsError | None:
                 why = f"{server.strip()} is elsewhere, and whoever sits in between could read and change all that is said to it"
                 return _refused("security.protocol", protocol, f"{why}: set it to SSL or SASL_SSL")
     token = told.get("sasl.oauthbearer.token.endpoint.url", "")
-    if token.startswith("http:") and not _is_here(urllib.parse.urlsplit(token).hostname or ""):
+    if token.startswith("http:") and not _is_here(_host(token)):
         return _refused("sasl.oauthbearer.token.endpoint.url", token, "the client's secret would be sent there in clear: use https")
     return None
 

@@ -185,7 +185,7 @@ def build(
 def outputs(specs: Iterable[CallbackSpec], folder: str | os.PathLike[str]) -> dict[str, str]:
     """What the callbacks have written: path as the person would have found it → local file. With what code has written beside them."""
     beside = pathlib.Path(folder) / BESIDE
-    found = {file.relative_to(beside).as_posix(): str(file) for file in _files(beside)}
+    found = {file.relative_to(beside).as_posix(): str(file) for file in _files(beside)[:BESIDE_LIMIT]}
     for place, spec in enumerate(specs):
         if spec.path_argument:
             base, _ = _split_path(spec.class_name, spec.path, f"callbacks[{place}]")
@@ -202,14 +202,13 @@ _PLACE = re.compile(r"callback-(\d{1,4})/[^/].*")
 
 def _files(folder: pathlib.Path) -> list[pathlib.Path]:
     """Ordered by name. No links: what they lead to is not this training's."""
-    found = [file for file in sorted(folder.rglob("*")) if file.is_file() and not file.is_symlink() and "__pycache__" not in file.parts]
-    return found[:BESIDE_LIMIT] if folder.name == BESIDE else found
+    return [file for file in sorted(folder.rglob("*")) if file.is_file() and not file.is_symlink() and "__pycache__" not in file.parts]
 
 
 def written(folder: pathlib.Path) -> list[str]:
     """What all callbacks and code have written, by place below the child's folder: `callback-0/best.keras`, `beside/notes.txt`."""
-    files = [file for part in (*sorted(folder.glob("callback-*")), folder / BESIDE) for file in _files(part)]
-    return [file.relative_to(folder).as_posix() for file in files]
+    files = [file for part in sorted(folder.glob("callback-*")) for file in _files(part)]
+    return [file.relative_to(folder).as_posix() for file in (*files, *_files(folder / BESIDE)[:BESIDE_LIMIT])]
 
 
 def flush(live_callbacks: Iterable[keras.callbacks.Callback]) -> None:

@@ -60,15 +60,15 @@ class Likeness:
         """sha256 of what `byvalue.dump` has just made of the things that were met."""
         inner, _sources = pickle.loads(data)  # our own bytes, of a moment ago: a tuple of bytes and texts
         tracked = cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS
-        other = self._files | {tracked[found] for found in self._classes if found in tracked}
+        other: set[str | int] = {*self._files, *self._seeds, *(tracked[found] for found in self._classes if found in tracked)}
         digest, same = hashlib.sha256(), _Renaming()
         for operation, argument, _place in pickletools.genops(inner):
             if operation.name in _FRAMING:
                 continue
             said = argument
-            if isinstance(argument, str) and argument in self._names:
+            if type(argument) is str and argument in self._names:
                 said = same.named(_COUNTED.sub("", argument), argument)
-            elif argument in (self._seeds if type(argument) is int else other if isinstance(argument, str) else ()):
+            elif type(argument) in (str, int) and argument in other:
                 said = same.named("", argument)
             digest.update(f"{operation.name} {said!r}\n".encode("utf-8", "surrogatepass"))
         return digest.hexdigest()

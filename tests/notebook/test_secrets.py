@@ -26,7 +26,7 @@ from kafka_jupyter.redact import MASK
 from kafka_jupyter.settings import Settings
 from kafka_jupyter.trust.keys import KeyFolder
 from tests.support.jupyter_server import TOKEN, JupyterServer, jupyter_server
-from tests.support.notebooks import executed
+from tests.support.notebooks import Ran, executed
 from tests.support.sasl import SUPER, kafka_with_passwords, profile_text
 from tests.support.waiting import wait_until
 from tests.support.workers import ROOT, workers
@@ -155,9 +155,7 @@ def _said(words: list[str], env: dict[str, str], folder: pathlib.Path) -> bytes:
 
 
 def _run_ids(notebook: Any) -> list[str]:
-    mime = "application/vnd.kafka-jupyter.run+json"
-    outputs = [output for cell in notebook.cells for output in cell.outputs if mime in output.get("data", {})]
-    return [run["run_id"] for output in outputs for run in output["data"][mime]["runs"]]
+    return [run_id for name, cell in zip(CELLS, notebook.cells, strict=True) for run_id in Ran(name, cell.outputs).runs]
 
 
 def _answers(server: JupyterServer, run_ids: list[str]) -> Iterator[tuple[str, bytes]]:

@@ -32,6 +32,7 @@ OPEN = [
     ("10.0.0.7:9092", {}, "elsewhere"),
     ("localhost:9092,kafka.example.org:9092", {}, "kafka.example.org:9092"),
     ("localhost.example.org:9092", {}, "elsewhere"),
+    ("localhost:9092", {"sasl_oauthbearer_token_endpoint_url": "http://[broken"}, "https"),
     ("notlocalhost:9092", {}, "elsewhere"),
     ("127.0.0.1.example.org:9092", {}, "elsewhere"),
     ("[2001:db8::1]:9092", {}, "elsewhere"),
