@@ -29,6 +29,7 @@ _MOVED = {
     KafkaError._DESTROY_BROKER,
     KafkaError._UNKNOWN_PARTITION,
 }
+PREFETCH_KIB = 8 << 10  # left to itself the client would read 64 MiB ahead of us, and that memory would stay with the process
 _ASK = 0.7  # of a timeout is for the first question
 # ... and this is for the first of all that a reader asks: where it meets the client's own greeting, it goes to a connection that is just
 # being given up, and the client would send it again only after 0.7 s.
@@ -38,8 +39,8 @@ _GREETING_S = 0.15
 class Reader:
     """Reads named partitions from named offsets (`assign`, no group). Not for use by two threads at once."""
 
-    def __init__(self, cluster: Cluster, **more: Any) -> None:
-        """`more`: further librdkafka settings, `_` for `.`."""
+    def __init__(self, cluster: Cluster, prefetch_kib: int = PREFETCH_KIB, **more: Any) -> None:
+        """`prefetch_kib`: what the client may read ahead of `poll`. `more`: further librdkafka settings, `_` for `.`."""
         self._cluster = cluster
         self._client = confluent_kafka.Consumer(
             cluster.config(
@@ -48,6 +49,7 @@ class Reader:
                 auto_offset_reset="error",  # `earliest` would silently hand over somebody else's record
                 fetch_error_backoff_ms=50,
                 fetch_queue_backoff_ms=20,
+                queued_max_messages_kbytes=prefetch_kib,
                 check_crcs=True,
                 **more,
             )
@@ -104,6 +106,18 @@ class Reader:
                 raise self._cluster.unreachable()
             self._answered = True
             return (int(answer[0]), int(answer[1]))
+
+    def since(self, place: Partition, time_ms: int) -> int:
+        """The offset of the first record that was appended at this time (ms since 1970, by the broker's clock) or later; that behind the
+        last if there is none. To be asked after `bounds`, which waits for a leader. Raises BrokerError."""
+        asked = [TopicPartition(*place, time_ms)]
+        try:
+            found = self._client.offsets_for_times(asked, timeout=self._cluster.settings.connect_timeout_s)[0]
+        except KafkaException as failure:
+            raise self._cluster.translated(failure, place[0]) from failure
+        if found.error is not None:
+            raise self._cluster.error(found.error, place[0])
+        return int(found.offset) if found.offset >= 0 else self.bounds(place)[1]
 
     def idle(self) -> None:
         """For one that reads nothing and so never polls: what the client has to tell would pile up, 1 MiB a minute with a broker away."""

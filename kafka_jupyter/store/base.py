@@ -45,6 +45,9 @@ class Shelf(Protocol):
     def write(self, source: Source, data: bool) -> Ref:
         """Stores all of it, durably. `data`: under its sha256, to be found again."""
 
+    def look_ahead(self) -> None:
+        """`find` will be asked soon."""
+
     def find(self, sha256: str, size: int) -> Ref | None:
         """A stored data set, if all of it is there."""
 
@@ -96,6 +99,10 @@ class Store:
         if limited:
             self._check(name, size)
         return self._shelf.write(Source(name, size, chunks, sha256, progress, owner), data=False)
+
+    def look_ahead(self) -> None:
+        """For a thread of its own, where `put_data` comes in a moment: asks for what it needs to know. Raises BrokerError."""
+        self._shelf.look_ahead()
 
     def put_data(self, name: str, size: int, chunks: Callable[[], Chunks], sha256: str, progress: Progress | None = None) -> Ref:
         """Like `put`, once per content: what is stored already (and all there) is not sent again. `digest` makes `sha256`."""

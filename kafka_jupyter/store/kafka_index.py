@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from typing import Any
 
 import msgspec
@@ -43,11 +45,20 @@ class Index:
         self._lock = threading.Lock()
         self._entries: dict[str, tuple[IndexEntry, int]] = {}
         self._position: int | None = None
+        self._looked_s = -math.inf  # of time.monotonic: when `look_ahead` began
 
-    def get(self, key: str) -> IndexEntry | None:
-        """As the broker has it now."""
+    def look_ahead(self) -> None:
+        """Reads on, for a `get` that comes soon and may be content with that."""
         with self._lock:
+            began_s = time.monotonic()
             self._catch_up()
+            self._looked_s = began_s
+
+    def get(self, key: str, age_s: float = 0.0) -> IndexEntry | None:
+        """As the broker has it now; what is known may be as old as `age_s`."""
+        with self._lock:
+            if key not in self._entries or time.monotonic() - self._looked_s > age_s:
+                self._catch_up()
             found = self._entries.get(key)
         return found[0] if found else None
 

@@ -68,7 +68,7 @@ class Scanner:
             # Two scans in a row need not wait for each other's last fetch: the second one takes another reader.
             rested = bool(self._idle) and (self._idle[0][0] <= time.monotonic() or len(self._idle) == IDLE_READERS)
             reader = self._idle.pop(0)[1] if rested else None
-        reader = reader or Reader(self._cluster, fetch_wait_max_ms=FETCH_WAIT_MS, queued_max_messages_kbytes=PREFETCH_KIB)
+        reader = reader or Reader(self._cluster, prefetch_kib=PREFETCH_KIB, fetch_wait_max_ms=FETCH_WAIT_MS)
         sound = False
         try:
             yield reader

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from kafka_jupyter.errors import ArtifactAltered, StoreError
 from kafka_jupyter.protocol.topics import CHUNK
@@ -19,6 +21,38 @@ def digest(chunks: Chunks) -> tuple[str, int]:
         hashing.update(chunk)
         total += memoryview(chunk).nbytes
     return hashing.hexdigest(), total
+
+
+class Hashing:
+    """SHA-256 of pieces while whoever gave them does something else with them: to hash costs as much as to write to a disk. One piece at a
+    time, so that no more of them wait in memory; the first one, which may be the only one, at once."""
+
+    def __init__(self) -> None:
+        self._sum = hashlib.sha256()
+        self._count = 0
+        self._thread: ThreadPoolExecutor | None = None
+        self._last: Future[None] | None = None
+
+    def update(self, piece: bytes) -> None:
+        self._count += 1
+        if self._count == 1:
+            self._sum.update(piece)
+            return
+        self._wait()
+        self._thread = self._thread or ThreadPoolExecutor(1, "kafka_jupyter-hashing")
+        self._last = self._thread.submit(self._sum.update, piece)
+
+    def hexdigest(self) -> str:
+        self._wait()
+        return self._sum.hexdigest()
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._thread.shutdown()
+
+    def _wait(self) -> None:
+        if self._last is not None:
+            self._last.result()
 
 
 def pieces_of(size: int) -> int:
@@ -45,18 +79,19 @@ class Source:
         self._progress = progress
 
     def __iter__(self) -> Iterator[bytes]:
-        done, hashing = 0, hashlib.sha256()
-        for piece in _cut(self._chunks):
-            hashing.update(piece)
-            done += len(piece)
-            if done > self.size:
-                raise StoreError(f"{self.name} was announced with {self.size} bytes and gives more")
-            yield piece
-            if self._progress:
-                self._progress(done, self.size)
-        if done < self.size:
-            raise StoreError(f"{self.name} was announced with {self.size} bytes and gave only {done}")
-        found = hashing.hexdigest()
+        with contextlib.closing(Hashing()) as hashing:
+            done = 0
+            for piece in _cut(self._chunks):
+                hashing.update(piece)
+                done += len(piece)
+                if done > self.size:
+                    raise StoreError(f"{self.name} was announced with {self.size} bytes and gives more")
+                yield piece
+                if self._progress:
+                    self._progress(done, self.size)
+            if done < self.size:
+                raise StoreError(f"{self.name} was announced with {self.size} bytes and gave only {done}")
+            found = hashing.hexdigest()
         if self.sha256 and self.sha256 != found:
             raise ArtifactAltered(name=f"{self.name} (it changed while it was being sent)", found=found, expected=self.sha256)
         self.sha256 = found

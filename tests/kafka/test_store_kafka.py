@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from kafka_jupyter.brokers.admin import Admin
-from kafka_jupyter.brokers.kafka import Cluster, Message
+from kafka_jupyter.brokers.kafka import Cluster, Message, Partition
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.errors import (
     ArtifactAltered,
@@ -30,6 +30,7 @@ from kafka_jupyter.protocol.parts import KafkaRef, UrlRef
 from kafka_jupyter.protocol.topics import ARTIFACT, ARTIFACT_INDEX, CHUNK
 from kafka_jupyter.settings import Settings
 from kafka_jupyter.store import Store, digest, open_store
+from kafka_jupyter.store.kafka_scan import Scanner
 from kafka_jupyter.store.kafka_store import AFTERMATH
 from tests.support import raw
 from tests.support.waiting import wait_until
@@ -106,6 +107,35 @@ def test_a_data_set_that_ten_runs_use_is_uploaded_once(log: Log, another: Open) 
         refs = list(pool.map(lambda n: stores[n % 2].put_data("x", SIZE, lambda: [DATA], SHA256), range(10)))
     assert len(set(refs)) == 1
     assert len(records(log)) == len(PARTS)
+
+
+def test_a_store_that_has_looked_ahead_is_content_with_that_and_still_sees_what_is_deleted_or_new(
+    log: Log, another: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = another(), another()
+    first = store.put_data("x", SIZE, lambda: [DATA], SHA256)
+    scanned: list[str] = []
+    scan = Scanner.scan
+
+    def noting(scanner: Scanner, place: Partition, *rest: int | None) -> Iterator[Message]:
+        scanned.append(log.topics.base(place[0]) or "")
+        return scan(scanner, place, *rest)
+
+    monkeypatch.setattr(Scanner, "scan", noting)
+    store.look_ahead()
+    assert scanned == [ARTIFACT_INDEX]
+    assert store.put_data("x", SIZE, lambda: [DATA], SHA256) == first
+    assert scanned == [ARTIFACT_INDEX, ARTIFACT], "what is behind the chunks is looked at each time"
+    other.rm(SHA256)
+    second = store.put_data("x", SIZE, lambda: [DATA], SHA256)
+    assert second != first
+    store.look_ahead()
+    store.rm(SHA256)
+    assert store.put_data("x", SIZE, lambda: [DATA], SHA256) not in (first, second)
+    store.look_ahead()
+    more = DATA + b"more"
+    theirs = other.put_data("y", len(more), lambda: [more], digest([more])[0])
+    assert store.put_data("y", len(more), lambda: [more], digest([more])[0]) == theirs
 
 
 def test_threads_that_put_the_same_data_set_at_once_send_it_once(log: Log, another: Open) -> None:
