@@ -8,7 +8,7 @@ import kafka_jupyter
 from benchmarks import work
 from benchmarks.bench import Bench, say
 from benchmarks.report import Chapter, Figure, p50_p99, percentile
-from kafka_jupyter.brokers.follow import Change
+from kafka_jupyter.brokers.change import Change
 from kafka_jupyter.protocol.rows import EpochEnded
 
 HOW = """One run of many epochs. A row carries the clock at which its epoch ended in the child, rounded to whole milliseconds."""

@@ -12,7 +12,7 @@ import psutil
 from benchmarks import work
 from benchmarks.bench import Bench, Stack, say
 from benchmarks.report import Chapter, Figure, p50_p99, percentile
-from kafka_jupyter.brokers.follow import Change
+from kafka_jupyter.brokers.change import Change
 from kafka_jupyter.capture import send
 from kafka_jupyter.capture.options import Options, Place
 from kafka_jupyter.protocol import control, ids

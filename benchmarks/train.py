@@ -11,7 +11,7 @@ import kafka_jupyter
 from benchmarks import work
 from benchmarks.bench import Bench, Stack, say
 from benchmarks.report import Chapter, Figure, spread
-from kafka_jupyter.brokers.follow import Change
+from kafka_jupyter.brokers.change import Change
 from kafka_jupyter.protocol import control
 from kafka_jupyter.protocol.rows import EpochEnded
 

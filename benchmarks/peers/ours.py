@@ -11,7 +11,7 @@ import kafka_jupyter
 from benchmarks import small
 from benchmarks.bench import Stack
 from benchmarks.peers.system import Clock, System, Times
-from kafka_jupyter.brokers.follow import Change
+from kafka_jupyter.brokers.change import Change
 from kafka_jupyter.protocol import ids
 from kafka_jupyter.protocol.rows import EpochEnded
 

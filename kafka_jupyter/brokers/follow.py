@@ -7,13 +7,15 @@ Rows of runs that ended before are read when somebody asks (`history`).
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import functools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from kafka_jupyter import errors, redact
+from kafka_jupyter.brokers import catching_up
 from kafka_jupyter.brokers.announced import Announced
+from kafka_jupyter.brokers.change import Change, Listener
 from kafka_jupyter.brokers.kafka import Message, Partition
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.brokers.reader import BEGINNING
@@ -31,27 +33,6 @@ logger = redact.logger(__name__)
 
 LOOK_S = 1.0  # between two looks at a reader that catches up
 ANNOUNCEMENTS_S, ROWS_S = 1.0, 10.0  # of silence, after which announcements and rows that should be there are taken for gone
-
-
-@dataclasses.dataclass(frozen=True)
-class Change:
-    """What one record changed. Exactly one of `state`, `batch`, `worker` is set (`gone`: a worker's tombstone)."""
-
-    topic: str  # without the prefix
-    partition: int
-    offset: int
-    time_ms: int
-    run_id: str = ""
-    state: RunState | None = None
-    record: control.Record | None = None  # what was folded into `state`
-    batch: RowBatch | None = None
-    kid: str = ""  # of the key that signed `batch`
-    rows: tuple[Row, ...] = ()  # those of `batch` that were new
-    worker: WorkerInfo | None = None
-    gone: str = ""
-
-
-Listener = Callable[[Change], None]
 
 
 class Follower:
@@ -144,6 +125,11 @@ class Follower:
     def states(self) -> list[RunState]:
         with self._lock:
             return list(self._ledger.states.values())
+
+    def newest(self, first: int = 0, count: int | None = None) -> list[RunState]:
+        """As Ledger's."""
+        with self._lock:
+            return self._ledger.newest(first, count)
 
     def active(self) -> list[RunState]:
         """The runs that have not ended."""
@@ -245,11 +231,9 @@ class Follower:
 
         return leave
 
-    @contextlib.contextmanager
-    def still(self) -> Iterator[None]:
+    def still(self) -> contextlib.AbstractContextManager[bool]:
         """Nothing is folded meanwhile: several answers that belong together. To be held briefly."""
-        with self._lock:
-            yield
+        return self._lock
 
     def wait(self, condition: Callable[[], bool], timeout_s: float | None) -> bool:
         """Waits until `condition()` holds, looking after each change; False when the time is over or we were closed."""
@@ -302,16 +286,13 @@ class Follower:
         starts = {place: self.beginning.offsets[place[1]] for place in control_places}
         workers = self.log.topics.all_places(topics.WORKER_STATE)
         worker_ends = {place: reader.bounds(place) for place in workers}
-        reader.assign(starts | {place: low for place, (low, _) in worker_ends.items()})
+        recent_ms = int((time.time() - catching_up.ANNOUNCED_S) * 1000)
+        reader.assign(starts | {place: reader.since(place, recent_ms) for place in workers})
         self._positions.update(starts)
         self._read_to(reader, {p: bounds[p[1]][1] for p in control_places} | {p: high for p, (_, high) in worker_ends.items()})
         if log_places:
-            tails = {place: high for place, (_, high) in log_bounds.items()}
-            for state in self._ledger.active.values():
-                place = self.log.topics.place(topics.TRAINING_LOG, state.run_id)
-                if state.starts:
-                    tails[place] = min(tails[place], *(start.log_offset for start in state.starts))
-            self._tails = {place: max(tail, log_bounds[place][0]) for place, tail in tails.items()}
+            place_of = functools.partial(self.log.topics.place, topics.TRAINING_LOG)
+            self._tails = catching_up.tails(self._ledger.active.values(), log_bounds, place_of)
             reader.add(self._tails)
             self._positions.update(self._tails)
             # Whoever attaches to a run asks for its history at once: what was there when we came is part of being caught up.
@@ -323,22 +304,36 @@ class Follower:
         The last records may be gone: announcements of workers by compaction, which is likely, rows by retention while we read, which is
         not. Silence ends the waiting for them.
         """
-        quiet_since = time.monotonic()
+        quiet_since, announced = time.monotonic(), catching_up.Announcements()
         while (lacking := self._lacking(ends)) and not self._stopping.is_set():
             messages = reader.poll(0.2)
             for message in messages:
-                self._take(message)
+                self._look_at(message, announced)
             if messages or reader.trouble:
                 quiet_since = time.monotonic()
             patience_s = ROWS_S if topics.TRAINING_LOG in lacking else ANNOUNCEMENTS_S
             if topics.RUN_CONTROL not in lacking and time.monotonic() - quiet_since > patience_s:
-                return
+                break
+        announced.take(self._take)
+
+    def _look_at(self, message: Message, announced: catching_up.Announcements) -> None:
+        """Of the past. What nobody needs is not judged: all announcements of a worker but its last, rows of runs that have ended."""
+        base, run_id = self.log.topics.base(message.topic), (message.key or b"").decode("utf-8", "replace")
+        with self._lock:
+            if base == topics.TRAINING_LOG and self._ledger.leaves_rows(run_id):
+                self._positions[(message.topic, message.partition)] = message.offset + 1
+            elif base == topics.WORKER_STATE:
+                announced.keep(message, self.log.said_ms(message))
+                self._positions[(message.topic, message.partition)] = message.offset + 1
+            else:
+                self._take(message)
 
     def _lacking(self, ends: dict[Partition, int]) -> set[str | None]:
         """The kinds of topics of which there is more to read."""
         return {self.log.topics.base(place[0]) for place, end in ends.items() if self._positions.get(place, 0) < end}
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: Message) -> bool:
+        """Whether it was news."""
         base = self.log.topics.base(message.topic)
         with self._changed:
             change = self._fold(base, message)
@@ -351,6 +346,7 @@ class Follower:
         for listener in listeners:
             assert change is not None
             listener(change)
+        return change is not None
 
     def _fold(self, base: str, message: Message) -> Change | None:
         where = (base, message.partition, message.offset, message.time_ms)

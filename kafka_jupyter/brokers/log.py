@@ -23,7 +23,7 @@ from kafka_jupyter.protocol.task import TASK_LIMIT, Task
 from kafka_jupyter.protocol.workers import WorkerInfo
 from kafka_jupyter.runs.state import RunState
 from kafka_jupyter.trust.gate import Gate
-from kafka_jupyter.trust.judge import Origin, Policy
+from kafka_jupyter.trust.judge import Origin, Policy, claimed_origin
 
 logger = redact.logger(__name__)
 
@@ -171,6 +171,10 @@ class Log:
             return self.gate.origin(message.headers, message.key, message.value, aud, message.time_ms)
         except errors.BadSignature as bad:
             raise errors.BadSignature(**_where(message), why=bad.fields["why"]) from None
+
+    def said_ms(self, message: Message) -> int:
+        """When its writer says to have signed it, by their clock; 0 where nobody judges that. It proves nothing, and costs little."""
+        return 0 if self.gate.policy is Policy.OFF else claimed_origin(message.headers).issued_ms
 
     def read(self, message: Message) -> Read | None:
         """The record of a message; None for junk, and for what nobody who may write it has signed."""

@@ -47,6 +47,10 @@ class Relay:
         """As Reader's. To be asked before anything is read: it would wait behind a fetch as well."""
         return (self._hasty or self._steady).bounds(place)
 
+    def since(self, place: Partition, time_ms: int) -> int:
+        """As Reader's, and as early."""
+        return (self._hasty or self._steady).since(place, time_ms)
+
     def assign(self, places: Mapping[Partition, int]) -> None:
         """Reads on from these offsets."""
         assert self._hasty is not None

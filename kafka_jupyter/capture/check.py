@@ -9,6 +9,7 @@ import math
 import os
 import tempfile
 import threading
+import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 logger = redact.logger(__name__)
 
+# A thread that computes keeps the interpreter for 5 ms at a time: the cell that has just submitted ends before this one begins.
+CELL_FIRST_S = 0.05
 _checked: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
@@ -42,6 +45,7 @@ def check_later(client: Client, run_id: str, captured: CapturedFit) -> threading
     """In the background: on a copy made from what was sent, because the person goes on."""
 
     def work() -> None:
+        time.sleep(CELL_FIRST_S)
         try:
             _send(client, run_id, captured, _copy(captured))
         except Exception as problem:  # noqa: BLE001  # a net that tears must not stop a training

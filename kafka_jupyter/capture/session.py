@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import pathlib
 import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +14,7 @@ from kafka_jupyter.capture import check, patch, send
 from kafka_jupyter.capture.options import Options, Place
 from kafka_jupyter.capture.view import View
 from kafka_jupyter.capture.waiting import wait_for
-from kafka_jupyter.client import Client, TrainingRun, find, outcome, targets
+from kafka_jupyter.client import Client, TrainingRun, outcome, targets
 from kafka_jupyter.client.targets import Target
 from kafka_jupyter.protocol import ids
 from kafka_jupyter.protocol.task import CallbackSpec
@@ -76,6 +77,7 @@ class Session:
         slot = (self.place.key, self._fits)
         self._fits += 1
         with patch.suspended():
+            Client(self.settings).look_ahead()
             prepared = self._prepare(model, args, kwargs)
             if self.options.dry_run:
                 return self._dry_run(prepared)
@@ -151,7 +153,7 @@ class Session:
         fitting = [state for state in states if _same(state, name, self.settings.owner, prepared.digest)]
         if not fitting:
             return None
-        run_id = max(fitting, key=find.newness).run_id
+        run_id = max(fitting, key=operator.attrgetter("newness")).run_id
         self.view.note(f"Attached to {run_id}, which trains the same.")
         return TrainingRun(self.client, run_id, name=name, submitted=True, model=prepared.captured.model)
 

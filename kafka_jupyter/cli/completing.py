@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import operator
 import os
 import re
 import threading
@@ -94,12 +95,12 @@ def offers(found: Iterable[RunState], states: frozenset[State], owner: str, inco
     from kafka_jupyter.client import find  # late: it loads the Kafka client
 
     known: dict[str, str] = {}
-    for state in sorted(found, key=find.newness, reverse=True):
+    for state in sorted(found, key=operator.attrgetter("newness"), reverse=True):
         if state.state in states:
             names = [find.name_of(state)] if find.owner_of(state) == owner else []
             for word in (*names, state.run_id):
                 if word.startswith(incomplete) and _PLAIN.fullmatch(word):
-                    known.setdefault(word, f"{state.state} {say.ago(find.newness(state)[0])}".strip())
+                    known.setdefault(word, f"{state.state} {say.ago(state.born_ms)}".strip())
     return list(known.items())[:OFFERED]
 
 

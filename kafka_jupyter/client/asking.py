@@ -6,7 +6,7 @@ import queue
 from typing import TYPE_CHECKING, Any
 
 from kafka_jupyter import errors
-from kafka_jupyter.brokers.follow import Change
+from kafka_jupyter.brokers.change import Change
 from kafka_jupyter.client import find, retry, words
 from kafka_jupyter.protocol import control, ids
 from kafka_jupyter.runs.state import RunState, Wish

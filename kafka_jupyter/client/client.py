@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Collection
 from typing import Any
 
 from kafka_jupyter import errors, redact
-from kafka_jupyter.brokers import dead_letters
+from kafka_jupyter.brokers import dead_letters, local
 from kafka_jupyter.brokers.dead_letters import Buried
 from kafka_jupyter.brokers.follow import Follower
 from kafka_jupyter.client import connection as connections
@@ -57,7 +58,7 @@ class Client:
         limit: int | None = None,
     ) -> list[TrainingRun]:
         """The runs in the log, newest first. `state`: one, or several of them."""
-        states = sorted(self.connection().catch_up().states(), key=find.newness, reverse=True)
+        states = self.connection().catch_up().newest()
         wanted = {word.upper() for word in ([state] if isinstance(state, str) else state or ())}
         chosen = [s for s in states if _matches(s, wanted, name, owner)]
         return [TrainingRun(self, s.run_id) for s in chosen[:limit]]
@@ -134,6 +135,13 @@ class Client:
                 logger.info("not connected: %s", away)
 
         threading.Thread(target=connect, name="kafka_jupyter-connect", daemon=True).start()
+
+    def look_ahead(self) -> None:
+        """A submit is being prepared. Does nothing where no connection is open yet; never waits."""
+        with contextlib.suppress(errors.KafkaJupyterError):
+            found = connections.known(local.resolve(self.settings))
+            if found is not None and not found.closed:
+                found.look_ahead()
 
     def peek(self) -> Follower | None:
         """The follower, if it has caught up; never waits."""

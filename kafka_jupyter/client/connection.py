@@ -13,14 +13,14 @@ import secrets
 import threading
 import time
 
-from kafka_jupyter import redact
+from kafka_jupyter import errors, redact
 from kafka_jupyter.brokers import local
-from kafka_jupyter.brokers.follow import Change, Follower
+from kafka_jupyter.brokers.change import Change
+from kafka_jupyter.brokers.follow import Follower
 from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.brokers.outbox import Outbox
 from kafka_jupyter.brokers.reader import Reader
-from kafka_jupyter.errors import BrokerUnreachable
 from kafka_jupyter.protocol import control, topics
 from kafka_jupyter.settings import Settings
 from kafka_jupyter.store import Store, open_store
@@ -83,7 +83,7 @@ class Connection:
             left = FOLLOW_TIMEOUT_S if deadline_s is None else deadline_s - time.monotonic()
             try:
                 return self.follower(max(0.0, left))
-            except BrokerUnreachable as away:
+            except errors.BrokerUnreachable as away:
                 logger.info("reconnecting: %s", away)
                 self._closed.wait(min(RECONNECT_S, max(0.0, left)))
         return None
@@ -108,6 +108,17 @@ class Connection:
     def announce(self, record: control.Record) -> None:
         """Sends it (a Submitted, say), again and again until it is read back."""
         self.outbox.put(record)
+
+    def look_ahead(self) -> None:
+        """A submit is being prepared: what the store has to be asked for is asked meanwhile."""
+
+        def look() -> None:
+            try:
+                self.store.look_ahead()
+            except (errors.KafkaJupyterError, RuntimeError) as failure:  # RuntimeError: we were closed meanwhile
+                logger.info("not looked ahead: %s", failure)
+
+        threading.Thread(target=look, name="kafka_jupyter-look-ahead", daemon=True).start()
 
     @property
     def closed(self) -> bool:

@@ -8,7 +8,8 @@ import queue
 import time
 from collections.abc import Iterator
 
-from kafka_jupyter.brokers.follow import Change, Follower
+from kafka_jupyter.brokers.change import Change
+from kafka_jupyter.brokers.follow import Follower
 from kafka_jupyter.protocol import control
 from kafka_jupyter.protocol.rows import BatchProgress, EpochEnded, LogLine, Metrics, Row
 from kafka_jupyter.runs.state import TERMINAL, State

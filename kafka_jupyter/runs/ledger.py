@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import collections
 
 from kafka_jupyter.protocol import control
@@ -20,6 +21,7 @@ class Ledger:
     def __init__(self) -> None:
         self.states: dict[str, RunState] = {}
         self.active: dict[str, RunState] = {}  # those that have not ended and are in the log: few, where `states` may be many
+        self._newest: list[tuple[int, str]] = []  # in order of RunState.newness: lists are asked for more often than runs come
         self._logs: dict[str, view.RowLog] = {}
         self._ended: collections.OrderedDict[str, None] = collections.OrderedDict()
         self.forgotten: set[str] = set()  # runs whose rows were dropped from memory
@@ -43,6 +45,7 @@ class Ledger:
     def begin(self, beginning: Beginning) -> None:
         """Starts from snapshots."""
         self.states.update(beginning.states)
+        self._newest = sorted(state.newness for state in self.states.values())
         self.gone, self._cut = beginning.gone, beginning.cut
         self.active.update((run_id, s) for run_id, s in beginning.states.items() if not s.terminal and run_id not in self.gone)
 
@@ -56,6 +59,15 @@ class Ledger:
                 self._remember_ended(batch.run_id)
         return log.add(batch, kid)
 
+    def leaves_rows(self, run_id: str) -> bool:
+        """For a reader of the past: whether rows of this run are not to be kept, because it has ended. They are forgotten then."""
+        state = self.states.get(run_id)
+        if state is None or not state.terminal:
+            return False
+        self._logs.pop(run_id, None)
+        self.forgotten.add(run_id)
+        return True
+
     def history(self, run_id: str) -> view.History:
         return view.history(self.states[run_id], self._logs.get(run_id))
 
@@ -63,6 +75,12 @@ class Ledger:
         """All rows of an attempt that started, those included that a later one has replaced: what it said before it broke off."""
         log = self._logs.get(run_id)
         return [row for start in self.states[run_id].starts if log is not None and start.n == attempt for row in log.of(start)]
+
+    def newest(self, first: int = 0, count: int | None = None) -> list[RunState]:
+        """The runs, the newest first; with `count`, so many of them from the one with the number `first` (0 is the newest)."""
+        end = max(0, len(self._newest) - first)
+        begin = 0 if count is None else max(0, end - count)
+        return [self.states[run_id] for _, run_id in reversed(self._newest[begin:end])]
 
     def waiting(self) -> list[RunState]:
         """Runs that a free slot may take, in the order in which they are taken."""
@@ -72,6 +90,10 @@ class Ledger:
         if after is before:
             return None
         self.states[after.run_id] = after
+        if before is None or before.born_ms != after.born_ms:
+            if before is not None:
+                del self._newest[bisect.bisect_left(self._newest, before.newness)]
+            bisect.insort(self._newest, after.newness)
         if after.terminal:
             self.active.pop(after.run_id, None)
             self._remember_ended(after.run_id)

@@ -228,7 +228,7 @@ def _too_old(state: RunState, placed: Placed) -> RunState | None:
 def too_old_ms(state: RunState) -> float:
     """The append time from which a TooOld ends the run."""
     keep = state.submitted.keep_days if state.submitted else DEFAULT_KEEP_DAYS
-    born = state.first_ms if state.submitted_ms is None else state.submitted_ms
+    born = state.born_ms
     return born + (keep - TOO_OLD_MARGIN_DAYS) * DAY_MS
 
 

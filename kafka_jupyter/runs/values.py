@@ -143,6 +143,16 @@ class RunState(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.open is None and self.state in WAITING and self.wish in (Wish.RUN, Wish.STOP) and not self.newer
 
     @property
+    def newness(self) -> tuple[int, str]:
+        """When it was submitted, and its id: what lists are ordered by."""
+        return (self.born_ms, self.run_id)
+
+    @property
+    def born_ms(self) -> int:
+        """When its Submitted was appended; of a run that none has told of, its first record."""
+        return self.first_ms if self.submitted_ms is None else self.submitted_ms
+
+    @property
     def log_end(self) -> int | None:
         """Offset of the run's last row in `training_log`, where the record that ended it says so."""
         return getattr(self.end, "log_end", None)

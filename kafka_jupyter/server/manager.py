@@ -72,9 +72,13 @@ class Manager:
     async def runs(self, wanted: RunFilter, limit: int, offset: int) -> dict[str, Any]:
         """Newest first."""
         session = await self.session()
-        found = [state for state in session.follower.states() if wanted.takes(state)]
-        found.sort(key=lambda s: (s.first_ms if s.submitted_ms is None else s.submitted_ms, s.run_id), reverse=True)
-        return {"runs": session.cards(found[offset : offset + limit]), "total": len(found), "me": session.settings.owner}
+        if wanted == RunFilter():
+            with session.follower.still():
+                page, total = session.follower.newest(offset, limit), len(session.follower.states())
+        else:
+            found = [state for state in session.follower.newest() if wanted.takes(state)]
+            page, total = found[offset : offset + limit], len(found)
+        return {"runs": session.cards(page), "total": total, "me": session.settings.owner}
 
     async def run(self, run_id: str) -> bytes:
         """`{"run": …, "rows": […], "cursor": …}` as JSON. Raises RunNotFound."""

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
-from kafka_jupyter.brokers.follow import Change, Follower
+from kafka_jupyter.brokers.change import Change
+from kafka_jupyter.brokers.follow import Follower
 from kafka_jupyter.errors import BrokerError, OffsetGone
 from kafka_jupyter.protocol import control
 from kafka_jupyter.protocol.rows import EpochEnded, RowBatch

@@ -21,7 +21,7 @@ _VALUES: dict[str, frozenset[Role]] = {
     **dict.fromkeys(("task", "submitted", "stop", "cancel", "pause", "resume", "settings"), _SUBMITTER),
     **dict.fromkeys(
         ("claimed", "started", "heartbeat", "checkpointed", "applied", "released", "failed", "succeeded", "cancelled",
-         "expired", "tooold", "dead", "rows", "worker", "snapshot", "mark", "dead_letter"), _WORKER,
+         "expired", "tooold", "dead", "rows", "worker", "snapshot", "page", "mark", "dead_letter"), _WORKER,
     ),
     **dict.fromkeys(("artifact", "chunk"), _EITHER),
 }  # fmt: skip

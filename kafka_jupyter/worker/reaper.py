@@ -13,7 +13,8 @@ from collections.abc import Callable
 import msgspec
 
 from kafka_jupyter import errors, redact
-from kafka_jupyter.brokers.follow import Change, Follower
+from kafka_jupyter.brokers.change import Change
+from kafka_jupyter.brokers.follow import Follower
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.brokers.producer import Producer
 from kafka_jupyter.protocol import control, letters, topics

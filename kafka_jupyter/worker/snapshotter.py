@@ -7,7 +7,8 @@ import threading
 import msgspec
 
 from kafka_jupyter import errors, redact
-from kafka_jupyter.brokers.follow import Change, Follower
+from kafka_jupyter.brokers.change import Change
+from kafka_jupyter.brokers.follow import Follower
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.brokers.producer import Delivered
 from kafka_jupyter.protocol import topics
@@ -19,6 +20,8 @@ logger = redact.logger(__name__)
 PERIOD_S = 10.0
 LONGEST_S = 600.0  # between two tries of a partition that fails again and again
 AFTER_RECORDS = 200  # of one partition; fewer are read faster than a snapshot is worth
+# A run that lives and says nothing holds every new reader back at its last snapshot: it is written again when the mark is so far ahead.
+STALE_RECORDS = 2000
 
 
 class Snapshotter:
@@ -31,6 +34,7 @@ class Snapshotter:
         self._changed: dict[int, dict[str, RunState]] = {}
         self._upto: dict[int, int] = {}
         self._marked: dict[int, int] = {}
+        self._through: dict[str, int] | None = None  # run that lives → up to where its last snapshot speaks of it
         self._writing: dict[int, _Round] = {}
         self._unmarked: dict[int, tuple[float, float]] = {}  # partitions whose last round failed: how long to wait, and until when
         self._next_s = 0.0
@@ -57,13 +61,24 @@ class Snapshotter:
             _, not_before_s = self._unmarked.get(partition, (0.0, 0.0))
             due = upto - marked >= AFTER_RECORDS and partition not in self._writing and now_s >= not_before_s
             if due and choose.rank(f"mark/{partition}", self._worker_id, live) == 0:
-                self._writing[partition] = written = _Round(upto, self._changed.pop(partition, {}))
-                for state in written.states.values():
-                    self._send(snapshots.Snapshot(partition, state, distrust=self._follower.distrust), written.delivered)
+                states = self._stale(partition, upto) | self._changed.pop(partition, {})
+                records = list(snapshots.written(partition, states.values(), upto, self._follower.distrust))
+                self._writing[partition] = written = _Round(upto, states, len(records))
+                for record in records:
+                    self._send(record, written.delivered)
+
+    def _stale(self, partition: int, upto: int) -> dict[str, RunState]:
+        """Runs of the partition that live, of which nothing has been written for long."""
+        if self._through is None:
+            self._through = dict(self._follower.beginning.through)
+        log_topics, through = self._log.topics, self._through
+        live = [s for s in self._follower.active() if log_topics.place(topics.RUN_CONTROL, s.run_id)[1] == partition]
+        return {s.run_id: s for s in live if max(s.upto, through.get(s.run_id, -1)) < upto - STALE_RECORDS}
 
     def _finish(self, partition: int, written: _Round, now_s: float) -> None:
         if written.error is None:
             self._marked[partition] = written.upto
+            self._note(written)
             self._unmarked.pop(partition, None)
             mark = snapshots.Mark(partition, written.upto, distrust=self._follower.distrust)
             self._send(mark, None)  # if it is lost, readers start earlier, that is all
@@ -76,7 +91,15 @@ class Snapshotter:
         self._unmarked[partition] = (wait_s, now_s + wait_s)
         self._changed[partition] = written.states | self._changed.get(partition, {})
 
-    def _send(self, record: snapshots.Snapshot | snapshots.Mark, on_delivery: Delivered | None) -> None:
+    def _note(self, written: _Round) -> None:
+        assert self._through is not None
+        for run_id, state in written.states.items():
+            if state.terminal:
+                self._through.pop(run_id, None)
+            else:
+                self._through[run_id] = written.upto
+
+    def _send(self, record: snapshots.Record, on_delivery: Delivered | None) -> None:
         try:
             encoded = msgspec.json.encode(record)
             self._log.send(topics.RUN_STATE, snapshots.key_of(record), encoded, snapshots.type_of(record), on_delivery)
@@ -88,10 +111,10 @@ class Snapshotter:
 class _Round:
     """Snapshots on their way. `delivered` is called on the producer's thread."""
 
-    def __init__(self, upto: int, states: dict[str, RunState]) -> None:
+    def __init__(self, upto: int, states: dict[str, RunState], records: int) -> None:
         self.upto, self.states = upto, states
         self.error: errors.BrokerError | None = None
-        self._left, self._lock = len(states), threading.Lock()
+        self._left, self._lock = records, threading.Lock()
 
     @property
     def over(self) -> bool:

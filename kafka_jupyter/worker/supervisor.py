@@ -25,7 +25,8 @@ from types import FrameType
 import msgspec
 
 from kafka_jupyter import errors, redact
-from kafka_jupyter.brokers.follow import Change, Follower
+from kafka_jupyter.brokers.change import Change
+from kafka_jupyter.brokers.follow import Follower
 from kafka_jupyter.brokers.kafka import Cluster, Partition
 from kafka_jupyter.brokers.local import resolve
 from kafka_jupyter.brokers.log import Log, SignedTask

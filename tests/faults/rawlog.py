@@ -215,11 +215,14 @@ def _take_rows(topics: Topics, raw: Raw, places: int) -> bool:
 
 
 def _take_snapshot(topics: Topics, raw: Raw, places: int) -> bool:
-    record = _record(raw)
-    if record is None or (raw.key or b"").split(b"/")[-1] != b"end" or not isinstance(record.get("state"), dict):
-        return record is not None and (raw.key or b"").split(b"/")[-1] != b"end"
-    if raw.key == f"{record['state'].get('run_id')}/end".encode():
-        topics.of(record["state"]["run_id"]).ends.append(record["state"])
+    record, key = _record(raw), (raw.key or b"").split(b"/")
+    if record is None or key[0] != b"page":
+        return record is not None
+    states = record.get("states")
+    if not isinstance(states, list) or not all(isinstance(state, dict) and isinstance(state.get("run_id"), str) for state in states):
+        return False
+    for state in states:
+        topics.of(state["run_id"]).ends.append(state)
     return True
 
 

@@ -12,7 +12,8 @@ import pytest
 from kafka_jupyter import errors
 from kafka_jupyter.brokers import follow
 from kafka_jupyter.brokers import topics as broker_topics
-from kafka_jupyter.brokers.follow import Change, Follower
+from kafka_jupyter.brokers.change import Change
+from kafka_jupyter.brokers.follow import Follower
 from kafka_jupyter.brokers.kafka import Cluster, Message, Partition
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.brokers.reader import Reader

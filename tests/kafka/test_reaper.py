@@ -9,7 +9,8 @@ import time
 import pytest
 
 from kafka_jupyter import errors
-from kafka_jupyter.brokers.follow import Change, Follower
+from kafka_jupyter.brokers.change import Change
+from kafka_jupyter.brokers.follow import Follower
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.protocol import control, topics
 from kafka_jupyter.worker import reaper

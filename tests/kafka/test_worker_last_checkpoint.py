@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kafka_jupyter.brokers.follow import Change
+from kafka_jupyter.brokers.change import Change
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.protocol import control, frames, ids, topics
 from kafka_jupyter.protocol.parts import InlineBytes, UrlRef

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import queue
 from collections.abc import Iterator
 
 import pytest
 
-from kafka_jupyter.brokers.follow import Change, Follower
+from kafka_jupyter.brokers.follow import Follower
 from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.brokers.reader import Reader
@@ -18,9 +17,11 @@ from kafka_jupyter.protocol.workers import WorkerInfo
 from kafka_jupyter.runs import choose, snapshots
 from kafka_jupyter.runs.state import RunState
 from kafka_jupyter.settings import Settings
-from kafka_jupyter.worker.snapshotter import AFTER_RECORDS, PERIOD_S, Snapshotter
+from kafka_jupyter.worker import snapshotter
+from kafka_jupyter.worker.snapshotter import AFTER_RECORDS
 from tests.support.limits import take_at_most
 from tests.support.playing import Player
+from tests.support.scribe import scribe
 from tests.support.waiting import wait_until
 
 
@@ -28,38 +29,6 @@ from tests.support.waiting import wait_until
 def log(settings: Settings) -> Iterator[Log]:
     with contextlib.closing(Log.open(Cluster(settings.replace(partitions=1)), create=True)) as log:
         yield log
-
-
-class Scribe:
-    """A worker that does nothing but snapshots, with a clock that the test turns."""
-
-    def __init__(self, log: Log, worker_id: str = "box-1") -> None:
-        self.follower = Follower(log, rows=False)
-        self._log, self._now_s = log, 0.0
-        self._snapshotter = Snapshotter(log, self.follower, worker_id)
-        self._changes: queue.SimpleQueue[Change] = queue.SimpleQueue()
-        self.follower.subscribe(self._changes.put)
-        self.follower.start()
-
-    def round(self) -> None:
-        """Reads all there is, lets the time for the next round come, and waits until what it then wrote is acked."""
-        place = self._log.topics.all_places(topics.RUN_CONTROL)[0]
-        with contextlib.closing(Reader(self._log.cluster)) as reader:
-            end = reader.bounds(place)[1]
-        wait_until(lambda: self.follower.position(place) >= end, "the follower stands still")
-        while not self._changes.empty():
-            self._snapshotter.saw(self._changes.get())
-        self._now_s += PERIOD_S
-        for _ in range(2):  # the snapshots, then the mark
-            self._snapshotter.tick(self._now_s)
-            assert self._log.producer.flush(10) == 0
-
-
-@contextlib.contextmanager
-def scribe(log: Log, worker_id: str = "box-1") -> Iterator[Scribe]:
-    made = Scribe(log, worker_id)
-    with contextlib.closing(made.follower):
-        yield made
 
 
 def chatter(run: Player, count: int = AFTER_RECORDS) -> None:
@@ -102,14 +71,14 @@ def test_a_reader_that_starts_from_them_knows_what_one_knows_that_has_read_every
         upto = mark(log)
         assert upto is not None
         ended, waiting, moving = writer.follower.states()
-        assert known_to_a_new_reader(log, waiting.upto + 1) == {state.run_id: state for state in (ended, waiting, moving)}
+        assert known_to_a_new_reader(log, upto + 1) == {state.run_id: state for state in (ended, waiting, moving)}
         run.succeed()
         Player.new(log).whole()
         everything = wait_until(
             lambda: len(found := writer.follower.states()) == 4 and found[3].terminal and {state.run_id: state for state in found},
             "the follower stands still",
         )
-        assert known_to_a_new_reader(log, waiting.upto + 1) == everything
+        assert known_to_a_new_reader(log, upto + 1) == everything
 
 
 def test_nothing_is_written_for_a_handful_of_records(log: Log) -> None:
@@ -136,9 +105,32 @@ def test_there_is_no_mark_while_a_snapshot_is_missing_and_a_later_round_makes_up
         writer.round()
         assert mark(log) is None, "what was too large twice is sent again no later than before"
         writer.round()
-        assert mark(log) is not None
+        upto = mark(log)
+        assert upto is not None
         first, second = writer.follower.states()
-        assert known_to_a_new_reader(log, first.upto + 1) == {first.run_id: first, second.run_id: second}
+        assert known_to_a_new_reader(log, upto + 1) == {first.run_id: first, second.run_id: second}
+
+
+def test_a_run_that_waits_for_long_is_written_again_and_holds_no_new_reader_back(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshotter, "STALE_RECORDS", 3 * AFTER_RECORDS)
+    waiting = Player.new(log)
+    waiting.submit()
+    with scribe(log) as writer:
+        run, marks = running(log), []
+        for _ in range(6):
+            chatter(run)
+            writer.round()
+            marks.append(mark(log))
+        assert None not in marks
+        first, moving = writer.follower.states()
+        assert known_to_a_new_reader(log, marks[4] + 1) == {first.run_id: first, moving.run_id: moving}  # type: ignore[operator]
+    with scribe(log, "box-2") as other:  # knows how old the snapshot is, from those it began with
+        chatter(run)
+        other.round()
+        assert known_to_a_new_reader(log, marks[4] + 1)  # type: ignore[operator]
+        chatter(run, 2 * AFTER_RECORDS)
+        other.round()
+        assert known_to_a_new_reader(log, mark(log) + 1)  # type: ignore[operator]
 
 
 def test_one_of_the_live_workers_writes_and_the_next_one_when_it_is_gone(log: Log) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-from kafka_jupyter.brokers.follow import Change
+from kafka_jupyter.brokers.change import Change
 from kafka_jupyter.protocol import control, topics
 from kafka_jupyter.runs.state import RunState
 from kafka_jupyter.worker.attempt import Attempt, Phase

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.protocol import control, ids
+from kafka_jupyter.protocol.parts import InlineBytes, KafkaRef, Part
 from kafka_jupyter.protocol.rows import EpochEnded, LogLine, RowBatch
 from kafka_jupyter.protocol.task import Requirements
 
-ROWS_A_RECORD = 500
+OUTCOME = 3000  # bytes of a run's history as JSON: about forty epochs of two metrics
 
 
 @dataclasses.dataclass
@@ -28,6 +29,10 @@ class Member:
     error: tuple[str, str, str] = ("ValueError", "it was bound to fail", "Traceback (most recent call last):\n  …")
     worker: str = "box-1"
     done: int | None = None  # epochs that it has got to; None: all of them
+    rows_a_record: int = 500
+    beats: int = 0  # heartbeats that it has given
+    checkpoints: int = 0
+    waits: bool = False  # nobody has claimed it; it may have been cancelled
     run_id: str = ""
     first: int = -1  # offset of its first row
     last: int = -1
@@ -55,11 +60,11 @@ def _rows(log: Log, member: Member) -> None:
         member.first = offset if member.first < 0 else min(member.first, offset)
         member.last = max(member.last, offset)
 
-    done = member.epochs if member.done is None else member.done
+    done = 0 if member.waits else member.epochs if member.done is None else member.done
     rows: list[EpochEnded | LogLine] = [EpochEnded(i + 1, i, 10, member.metrics(i), 0.5, 1_000 * i) for i in range(done)]
     rows += [LogLine(len(rows) + i + 1, done, 0, text) for i, text in enumerate(member.lines)]
-    for start in range(0, len(rows), ROWS_A_RECORD):
-        log.send_rows(RowBatch(member.run_id, 1, member.worker, "n" * 16, list(rows[start : start + ROWS_A_RECORD])), delivered)
+    for start in range(0, len(rows), member.rows_a_record):
+        log.send_rows(RowBatch(member.run_id, 1, member.worker, "n" * 16, list(rows[start : start + member.rows_a_record])), delivered)
 
 
 def _records(log: Log, member: Member) -> None:
@@ -70,11 +75,20 @@ def _records(log: Log, member: Member) -> None:
             notebook=member.notebook, labels=member.labels, requirements=Requirements(device="gpu"),
         )
     )  # fmt: skip
+    if member.waits:
+        if member.ends == "Cancelled":
+            log.send_control(control.CancelRequested(run_id=member.run_id, request_id=ids.new_request_id(), by="ada@test"))
+        return
     log.send_control(control.Claimed(**member.own(), task=place))
     log.send_control(control.Started(**member.own(), log_offset=max(0, member.first), device="cpu", host="box"))
+    for beat in range(1, member.beats + 1):
+        log.send_control(control.Heartbeat(**member.own(), epoch=beat, beat=beat))
+    for i in range(1, member.checkpoints + 1):
+        log.send_control(control.Checkpointed(**member.own(), epoch=i, step=0, parts={"state": _part(member)}, metric="loss", value=1 / i))
     end = None if member.last < 0 else member.last
     if member.ends == "Succeeded":
-        log.send_control(control.Succeeded(**member.own(), epochs=member.epochs, log_end=end))
+        parts: dict[str, Part] = {"state": _part(member), "outcome": InlineBytes(b"x" * OUTCOME)} if member.checkpoints else {}
+        log.send_control(control.Succeeded(**member.own(), parts=parts, epochs=member.epochs, log_end=end))
     elif member.ends == "Failed":
         name, message, traceback = member.error
         failed = control.Failed(
@@ -84,6 +98,11 @@ def _records(log: Log, member: Member) -> None:
     elif member.ends == "Cancelled":
         log.send_control(control.CancelRequested(run_id=member.run_id, request_id=ids.new_request_id(), by="ada@test"))
         log.send_control(control.Cancelled(**member.own(), log_end=end))
+
+
+def _part(member: Member) -> KafkaRef:
+    """What nobody is going to read, but as long as one that somebody would."""
+    return KafkaRef("artifact", 0, member.last + 1, 1, f"{member.run_id[-12:]}{'0' * 20}", 117_000, "0" * 64, member.last + 1)
 
 
 def tell_epochs(log: Log, member: Member, first: int, count: int = 1) -> None:

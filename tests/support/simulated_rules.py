@@ -14,7 +14,7 @@ from kafka_jupyter.runs.state import Placed, RunState
 Apply = Callable[[RunState | None, Placed], RunState]
 Disposable = Callable[[RunState], list[Ref]]
 Bounds = dict[int, tuple[int, int]]
-Begin = Callable[[Iterable[snapshots.Snapshot | snapshots.Mark], Bounds, Callable[[str], int]], snapshots.Beginning]
+Begin = Callable[[Iterable[snapshots.Record], Bounds, Callable[[str], int]], snapshots.Beginning]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Rules:
     beginning: Begin = snapshots.beginning
     deletes_after_read_back: bool = True  # else as soon as the Checkpointed that supersedes has been sent
     marks_after_acks: bool = True  # else while the snapshots are on their way
+    through_is_what_was_read: bool = True  # else where the log ends as they are written
 
 
 TRUE = Rules()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from kafka_jupyter.runs import snapshots
-from kafka_jupyter.runs.snapshots import Beginning, Mark, Snapshot
+from kafka_jupyter.runs.snapshots import Beginning, Mark, Page
 from kafka_jupyter.runs.state import Placed, RunState
 from tests.support.log_checker import Entry, essence
 
@@ -25,6 +25,7 @@ class RunStateTopic:
     def __init__(self, world: World) -> None:
         self._world = world
         self._values: dict[bytes, bytes] = {}
+        self._ended: set[str] = set()  # runs whose end has arrived here
         self.low = 0
         self.marked = -1  # the highest mark that ever was
 
@@ -33,21 +34,22 @@ class RunStateTopic:
         waits for them: a mark while snapshots of an earlier round are on their way would make readers skip what these hold."""
         world, chance = self._world, self._world.random
         last_s, lost = world.now, False
-        for state in states.values():
+        through = upto if world.rules.through_is_what_was_read or not world.log else world.log[-1].offset
+        for record in snapshots.written(PARTITION, states.values(), through):
             luck = 1.0 if world.calm else chance.random()
             lost = lost or luck < 0.05
             if luck < 0.03:
                 continue
             arrives_s = world.now + after_s + (0.05 if luck > 0.2 else chance.uniform(0, 12))
             last_s = max(last_s, arrives_s)
-            self._at(arrives_s, Snapshot(PARTITION, state))
+            self._at(arrives_s, record)
             if luck < 0.1:
-                self._at(arrives_s + chance.uniform(0, 12), Snapshot(PARTITION, state))
+                self._at(arrives_s + chance.uniform(0, 12), record)
         if not lost or not world.rules.marks_after_acks:
             self._at(last_s + 0.01 if world.rules.marks_after_acks else world.now, Mark(PARTITION, upto))
         return not lost, last_s
 
-    def _at(self, time_s: float, record: Snapshot | Mark) -> None:
+    def _at(self, time_s: float, record: snapshots.Record) -> None:
         key, value = snapshots.key_of(record).encode(), msgspec.json.encode(record)
 
         def arrive() -> None:
@@ -55,6 +57,8 @@ class RunStateTopic:
             self._values[key] = value
             if isinstance(record, Mark):
                 self.marked = max(self.marked, record.upto)
+            elif isinstance(record, Page):
+                self._ended.update(state.run_id for state in record.states)
 
         self._world.at(time_s, arrive)
 
@@ -87,7 +91,7 @@ class RunStateTopic:
             states[run_id] = world.rules.apply(states.get(run_id), Placed(entry.record, entry.offset, entry.time_ms))
         for run_id, whole in world.states.items():
             if run_id in beginning.gone:
-                if not whole.terminal or run_id not in cut or f"{run_id}/end".encode() in self._values:
+                if not whole.terminal or run_id not in cut or run_id in self._ended:
                     yield f"R2: {run_id} is in the log and taken for gone"
             elif (begun := states.get(run_id)) is None:
                 yield f"R1: a reader that began with snapshots has not heard of {run_id}"

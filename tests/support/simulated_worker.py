@@ -121,7 +121,8 @@ class Worker:
 
     def _snapshot(self) -> None:
         """Of all runs that changed since the last time; if one could not be written, it is among those of the next time."""
-        changed, self._changed = self._changed, {}
+        stale = {state.run_id: state for state in self.states.values() if not state.terminal and self.world.random.random() < 0.3}
+        changed, self._changed = stale | self._changed, {}
         acked, self._writing_until_s = self.world.topic.write(changed, self.world.log[self._position - 1].offset, self._freeze_s)
         if not acked:
             self._changed = changed

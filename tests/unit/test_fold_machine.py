@@ -15,7 +15,7 @@ from kafka_jupyter.protocol import control
 from kafka_jupyter.protocol.rows import EpochEnded, RowBatch
 from kafka_jupyter.runs import changes, checkpoints, snapshots
 from kafka_jupyter.runs.ledger import Ledger
-from kafka_jupyter.runs.snapshots import Mark, Snapshot
+from kafka_jupyter.runs.snapshots import Mark
 from kafka_jupyter.runs.state import Placed, RunState, Wish, apply
 from tests.support.log_checker import BEGIN_MS, Entry, RunChecker, essence
 from tests.support.records import TASK
@@ -233,14 +233,14 @@ class Machine(RuleBasedStateMachine):
         """Of what it knows, however old that is; the mark only if it got through."""
         process = self.processes[who]
         states = [state for run_id, state in process.ledger.states.items() if run_id not in process.ledger.gone]
-        for state in states[:runs]:
-            self.write(Snapshot(PARTITION, state))
+        upto = self.log[process.position - 1].offset if process.position else -1
+        for record in snapshots.written(PARTITION, states[:runs], upto):
+            self.write(record)
         if runs >= len(states) and process.position:
-            upto = self.log[process.position - 1].offset
             self.write(Mark(PARTITION, upto))
             self.marked = max(self.marked, upto)
 
-    def write(self, record: Snapshot | Mark) -> None:
+    def write(self, record: snapshots.Record) -> None:
         key = snapshots.key_of(record).encode()
         self.topic.pop(key, None)
         self.topic[key] = msgspec.json.encode(record)

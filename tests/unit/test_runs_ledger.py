@@ -38,6 +38,33 @@ def test_a_record_changes_its_run_once() -> None:
     assert ledger.waiting() == []
 
 
+def test_the_newest_come_first_also_when_it_is_told_late_when_one_was_submitted() -> None:
+    ledger = Ledger()
+    told = {run_id: msgspec.structs.replace(fold([submitted()]), run_id=run_id, submitted_ms=ms) for run_id, ms in (("b", 5), ("a", 9))}
+    ledger.begin(Beginning(told, {}, frozenset()))
+    for offset, (run_id, time_ms) in enumerate((("d", 7), ("c", 20), ("e", 3))):
+        ledger.control(_named(claimed(), run_id), 10 + offset, time_ms)
+    assert [state.run_id for state in ledger.newest()] == ["c", "a", "d", "b", "e"]
+    ledger.control(_named(submitted(), "d"), 20, 30)
+    ledger.control(_named(of_attempt(control.Started), "e"), 21, 40)
+    assert [state.run_id for state in ledger.newest()] == ["d", "c", "a", "b", "e"]
+    assert [[state.run_id for state in ledger.newest(first, 2)] for first in (0, 3, 4, 5, 99)] == [["d", "c"], ["b", "e"], ["e"], [], []]
+    assert [state.run_id for state in ledger.newest(3)] == ["b", "e"]
+
+
+def test_a_reader_of_the_past_leaves_the_rows_of_what_has_ended_and_knows_that_it_did() -> None:
+    ledger = Ledger()
+    assert not ledger.leaves_rows(RUN)
+    for offset, record in enumerate((submitted(), claimed(), of_attempt(control.Started))):
+        ledger.control(record, offset, 0)
+    ledger.rows(_rows(RUN, 0))
+    assert not ledger.leaves_rows(RUN)
+    ledger.control(of_attempt(control.Succeeded), 3, 0)
+    assert ledger.leaves_rows(RUN)
+    assert ledger.forgotten == {RUN}
+    assert ledger.history(RUN).rows == (), "a part of them would look like all"
+
+
 def test_rows_may_come_before_the_records_of_their_run() -> None:
     ledger = Ledger()
     assert [row.seq for row in ledger.rows(_rows(RUN, 0, 1))] == [0, 1]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kafka_jupyter.errors import BadRecord
 from kafka_jupyter.protocol import control
 from kafka_jupyter.runs import snapshots
-from kafka_jupyter.runs.snapshots import Beginning, Mark, Snapshot
+from kafka_jupyter.runs.snapshots import Beginning, Mark, Page, Snapshot
 from kafka_jupyter.runs.state import Placed, RunState, apply
 from tests.support import simulator
 from tests.support.log_checker import essence
@@ -60,10 +60,10 @@ class Topic:
     def __init__(self) -> None:
         self._values: dict[bytes, bytes] = {}
 
-    def write(self, record: Snapshot | Mark) -> None:
+    def write(self, record: snapshots.Record) -> None:
         self._values[snapshots.key_of(record).encode()] = msgspec.json.encode(record)
 
-    def read(self) -> list[Snapshot | Mark]:
+    def read(self) -> list[snapshots.Record]:
         return [snapshots.decode(value, key) for key, value in self._values.items()]
 
     def begin(self, low: int, high: int) -> Beginning:
@@ -80,8 +80,9 @@ class Writer:
 
     def write(self, topic: Topic, log: tuple[Placed, ...]) -> None:
         states = _fold(log[: self.read])
-        for state in list(states.values())[: int(len(states) * self.runs) + 1]:
-            topic.write(Snapshot(PARTITION, state))
+        through = log[self.read - 1].offset if self.read else -1
+        for record in snapshots.written(PARTITION, list(states.values())[: int(len(states) * self.runs) + 1], through):
+            topic.write(record)
         if self.mark and self.runs == 1.0 and self.read:
             topic.write(Mark(PARTITION, log[self.read - 1].offset))
 
@@ -159,6 +160,53 @@ def test_a_reader_begins_behind_the_mark_or_behind_the_oldest_live_snapshot() ->
     assert topic.begin(0, 50).states["a"].terminal
 
 
+def test_a_run_that_says_nothing_holds_nobody_back_for_longer_than_its_snapshot_is_old() -> None:
+    topic = Topic()
+    topic.write(Mark(PARTITION, 30))
+    topic.write(Snapshot(PARTITION, _state("a", 12), through=25))
+    assert topic.begin(0, 50).offsets == {PARTITION: 26}
+    assert topic.begin(0, 50).through == {"a": 25}
+    assert topic.begin(0, 25).offsets == {PARTITION: 0}, "the log has lost its end: neither that nor the mark is of this log"
+    assert topic.begin(14, 50).gone == {"a"}, "retention took its records, whoever speaks of it later"
+    topic.write(Snapshot(PARTITION, _state("a", 40), through=25))
+    assert topic.begin(0, 50).through == {"a": 40}
+
+
+def _ended(run_id: str, upto: int = 20, notebook: str = "") -> RunState:
+    return _state(run_id, upto, submitted(notebook=notebook), claimed(), of_attempt(control.Succeeded))
+
+
+def test_runs_that_have_ended_share_pages_of_a_bounded_size() -> None:
+    half = "n" * (snapshots.PAGE_BYTES // 2 - 2000)
+    states = [_ended("a", notebook=half), _state("l", 7), _ended("b", notebook=half), _ended("c"), _ended("d", notebook=3 * half)]
+    records = list(snapshots.written(PARTITION, [*states, _ended("e")], 30, "x"))
+    pages = [[state.run_id for state in record.states] for record in records if isinstance(record, Page)]
+    assert pages == [["a", "b", "c"], ["d"], ["e"]]
+    assert [record for record in records if isinstance(record, Snapshot)] == [Snapshot(PARTITION, states[1], distrust="x", through=30)]
+    assert {record.distrust for record in records} == {"x"}
+    topic = Topic()
+    for record in [*records, Mark(PARTITION, 30)]:
+        topic.write(record)
+    assert topic.begin(0, 50).offsets == {PARTITION: 31}
+    assert set(topic.begin(0, 50).states) == {"a", "b", "c", "d", "e", "l"}
+    assert snapshots.beginning(topic.read(), {PARTITION: (0, 50)}, lambda run_id: PARTITION + (run_id == "b")).states.keys() == set("acdel")
+    assert list(snapshots.written(PARTITION, [], 30)) == []
+
+
+def test_pages_of_other_runs_have_other_keys() -> None:
+    one, two = Page(0, [_ended("a"), _ended("b")]), Page(0, [_ended("a")])
+    assert snapshots.key_of(one) != snapshots.key_of(two)
+    assert snapshots.key_of(one) == snapshots.key_of(Page(0, [_ended("a", 29), _ended("b")]))
+    assert snapshots.key_of(one).startswith("page/0/")
+
+
+def test_a_mark_is_not_believed_where_a_page_cannot_be_read() -> None:
+    bad = snapshots.unreadable(snapshots.key_of(Page(PARTITION, [_ended("a")])).encode())
+    assert bad is not None
+    bounds = {PARTITION: (4, 50), 2: (4, 50)}
+    assert snapshots.beginning([Mark(PARTITION, 30), Mark(2, 30), bad], bounds, lambda _: PARTITION).offsets == {PARTITION: 4, 2: 31}
+
+
 @pytest.mark.parametrize(("upto", "gone"), [(8, True), (9, False), (10, False), (49, False), (50, True), (99, True)])
 def test_a_live_snapshot_outside_the_log_is_gone(upto: int, gone: bool) -> None:
     topic = Topic()
@@ -181,7 +229,21 @@ def test_a_mark_is_not_believed_where_the_only_snapshot_of_a_run_cannot_be_read(
     assert snapshots.beginning([*records, older], bounds, lambda _: PARTITION).offsets == {PARTITION: 13, 2: 31}
 
 
-@pytest.mark.parametrize("key", [b"", b"mark/0", b"live", b"Not A Run/live", b"\xff/live", f"{RUN}/other".encode()])
+@pytest.mark.parametrize(
+    "key",
+    [
+        b"",
+        b"mark/0",
+        b"live",
+        b"Not A Run/live",
+        b"\xff/live",
+        f"{RUN}/other".encode(),
+        b"page/0",
+        b"page/x/1",
+        "page/²/1".encode(),
+        b"page/99999999999/1",
+    ],
+)
 def test_a_bad_record_under_a_key_of_no_run_stands_for_nothing(key: bytes) -> None:
     assert snapshots.unreadable(key) is None
 
@@ -195,14 +257,14 @@ def test_a_mark_beyond_the_log_is_not_believed(upto: int) -> None:
 
 def test_a_snapshot_for_another_partition_than_its_run_lives_in_is_passed_over() -> None:
     """The topic was made anew with another count of partitions, or somebody wrote nonsense."""
-    records: list[Snapshot | Mark] = [Snapshot(0, _state("a", 5)), Snapshot(1, _state("b", 5)), Mark(0, 7), Mark(1, 9), Mark(4, 9)]
+    records: list[snapshots.Record] = [Snapshot(0, _state("a", 5)), Snapshot(1, _state("b", 5)), Mark(0, 7), Mark(1, 9), Mark(4, 9)]
     beginning = snapshots.beginning(records, {0: (0, 50), 1: (0, 50)}, lambda run_id: zlib.crc32(run_id.encode()) % 2)
     expected = {"a", "b"} & {run for run, where in (("a", 0), ("b", 1)) if zlib.crc32(run.encode()) % 2 == where}
     assert set(beginning.states) == expected
 
 
 def test_a_reader_of_some_partitions_gets_only_their_runs() -> None:
-    records: list[Snapshot | Mark] = [Snapshot(0, _state("a", 5)), Snapshot(1, _state("b", 3)), Mark(0, 7), Mark(1, 9)]
+    records: list[snapshots.Record] = [Snapshot(0, _state("a", 5)), Snapshot(1, _state("b", 3)), Mark(0, 7), Mark(1, 9)]
     beginning = snapshots.beginning(records, {1: (0, 50)}, lambda run_id: 0 if run_id == "a" else 1)
     assert (set(beginning.states), beginning.offsets) == ({"b"}, {1: 4})
 
@@ -222,7 +284,10 @@ LIVE = Snapshot(0, fold([submitted(), claimed(), of_attempt(control.Started)]))
     [
         (b"", b"x"), (b"null", b"x"), (b"\xff", b"x"), (b'{"type":"mark"}', b"mark/0"), (b"[" * 5000, b"x"),
         (msgspec.json.encode(LIVE), b"other/live"), (msgspec.json.encode(LIVE), f"{RUN}/end".encode()), (msgspec.json.encode(LIVE), None),
-        (msgspec.json.encode(msgspec.structs.replace(LIVE, v=2)), f"{RUN}/live".encode()),
+        (msgspec.json.encode(msgspec.structs.replace(LIVE, v=3)), f"{RUN}/live".encode()),
+        (msgspec.json.encode(Page(0, [LIVE.state])), snapshots.key_of(Page(0, [LIVE.state])).encode()),
+        (msgspec.json.encode(Page(0, [_ended(RUN)])), b"page/1/0"),
+        (msgspec.json.encode(Page(0, [_ended("Not A Run")])), snapshots.key_of(Page(0, [_ended("Not A Run")])).encode()),
         (msgspec.json.encode(Snapshot(0, RunState("Not A Run"))), b"Not A Run/live"),
         (msgspec.json.encode(LIVE).replace(b'"RUNNING"', b'"DANCING"'), f"{RUN}/live".encode()),
     ],
