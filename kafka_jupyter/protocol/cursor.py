@@ -8,6 +8,7 @@ stands the next offset. `+k`: of what the record at that offset gives, k events 
 
 from __future__ import annotations
 
+import functools
 import re
 import zlib
 from collections.abc import Iterable
@@ -56,11 +57,7 @@ class Cursor:
         return cursor
 
     def __str__(self) -> str:
-        entries = [f"@{self.tag}"] if self.tag else []
-        for (letter, partition), offset in sorted(self.offsets.items()):
-            part = self._parts.get((letter, partition), 0)
-            entries.append(f"{letter}.{partition}:{offset}" + (f"+{part}" if part else ""))
-        return ",".join(entries)
+        return _text(self.tag, tuple(self.offsets.items()), tuple(self._parts.items()))
 
     def part(self, place: Place) -> int:
         return self._parts.get(place, 0)
@@ -78,6 +75,15 @@ class Cursor:
             letter = _LETTERS.get(base)
             if letter and offset > self.offsets.get((letter, partition), -1):
                 self.set((letter, partition), offset)
+
+
+@functools.lru_cache(maxsize=256)  # all streams that are up to date are at the same place
+def _text(tag: str, offsets: tuple[tuple[Place, int], ...], parts: tuple[tuple[Place, int], ...]) -> str:
+    entries, known = [f"@{tag}"] if tag else [], dict(parts)
+    for place, offset in sorted(offsets):
+        part = known.get(place, 0)
+        entries.append(f"{place[0]}.{place[1]}:{offset}" + (f"+{part}" if part else ""))
+    return ",".join(entries)
 
 
 def tag_of(cluster_id: str, prefix: str) -> str:

@@ -15,7 +15,8 @@ from collections.abc import Iterable
 from concurrent.futures import Executor
 from typing import Any
 
-from kafka_jupyter.brokers.follow import Change, Follower
+from kafka_jupyter.brokers.change import Change
+from kafka_jupyter.brokers.follow import Follower
 from kafka_jupyter.protocol import control, topics
 from kafka_jupyter.protocol.cursor import CONTROL, Cursor
 from kafka_jupyter.runs.state import RunState, Start
@@ -26,6 +27,8 @@ from kafka_jupyter.server.limits import Limits
 from kafka_jupyter.server.replay import Missed, Started
 from kafka_jupyter.server.tallies import Tallies
 
+SHOWN_S = 0.1  # a state is made once for all who are told of one change; it says what time it is, and may be as old as this
+SHOWN = 1000  # states that are kept for that
 GONE_WORKERS = 1000  # workers that are remembered as gone, for streams that come back
 
 
@@ -70,6 +73,7 @@ class Hub:
         self._held: dict[Attempt, list[Rows]] = {}  # rows in the ring whose attempt has not started
         self._workers: dict[str, bytes] = {}
         self._waiting: dict[str, tuple[int, str]] = {}
+        self._shown: dict[str, tuple[float, bytes]] = {}  # run → when its state was told last, and how
         self._waking = False
         self._tallies = Tallies(follower, loop, executor, self._tell)
         with follower.still():
@@ -139,20 +143,26 @@ class Hub:
         return [events.Event(body) for body in told]
 
     def _states(self, subscriber: Subscriber) -> list[bytes]:
-        """No more than one turn takes: unlike rows, a state is made for this stream alone. The others stay in `runs`."""
+        """No more than one turn takes. The others stay in `runs`."""
         chosen = list(itertools.islice(subscriber.runs, self._limits.batch_runs))
-        states = [state for state in map(self._follower.state, chosen) if state is not None]
-        shown = {card["run_id"]: card for card in self.cards(states)}
+        self._show([run_id for run_id in chosen if run_id not in self._shown or self._loop.time() - self._shown[run_id][0] > SHOWN_S])
         told: list[bytes] = []
         size = 0
         for run_id in chosen:
             if size >= self._limits.batch_bytes:
                 break
             del subscriber.runs[run_id]
-            if run_id in shown:
-                told.append(events.body("run", shown[run_id]))
+            if run_id in self._shown:
+                told.append(self._shown[run_id][1])
                 size += len(told[-1])
         return told
+
+    def _show(self, run_ids: list[str]) -> None:
+        if len(self._shown) > SHOWN:
+            self._shown.clear()
+        states = [state for state in map(self._follower.state, run_ids) if state is not None]
+        now_s = self._loop.time()
+        self._shown.update((card["run_id"], (now_s, events.body("run", card))) for card in self.cards(states))
 
     def take(self, subscriber: Subscriber) -> list[events.Event] | None:
         """What is new for this stream, empty if nothing is; None if it has fallen out of the ring."""
@@ -220,6 +230,7 @@ class Hub:
         batch = change.batch
         assert batch is not None
         attempt = (batch.run_id, batch.n, batch.worker, batch.nonce, change.kid)
+        self._shown.pop(batch.run_id, None)  # its tally is another one
         state = self._follower.state(batch.run_id)
         started = state is not None and any(_attempt(state, start) == attempt for start in state.starts)
         entry = Rows(change.partition, change.offset, attempt, started, events.bodies(batch, change.rows))
@@ -255,6 +266,7 @@ class Hub:
         self._base += count
 
     def _changed_run(self, run_id: str) -> None:
+        self._shown.pop(run_id, None)
         for subscriber in self._subscribers:
             if subscriber.wanted.run(run_id):
                 subscriber.runs[run_id] = None
