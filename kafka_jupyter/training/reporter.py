@@ -40,8 +40,9 @@ class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
         self._period_s = period_s
         self._requests: collections.deque[frames.Apply] = collections.deque()
         self._stop = False
-        self._sent_at = -math.inf
-        self._waiting: frames.Batch | None = None
+        self._due_s = -math.inf  # of time.monotonic: when the next batch is told
+        self._steps = math.inf  # of the epoch, where they are known
+        self._waiting: tuple[int, Any] | None = None  # the epoch's last batch, which has not been told, and its logs
         self._epoch, self._step = self._begun = place
         self._changes = collections.deque(changes)
         self._begun_at = 0.0
@@ -64,29 +65,37 @@ class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
         self._epoch, self._step, self._begun_at = epoch, 0, time.monotonic()
+        self._steps = self.params["steps"] or math.inf
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        steps = self.params["steps"]
-        self._step = min(batch + 1, steps) if steps else batch + 1  # several steps per execution may point beyond the end
         now = time.monotonic()
-        if now - self._sent_at >= self._period_s:
+        if now < self._due_s and batch + 1 < self._steps and not (self._requests or self._changes or self._stop):
+            self._step = batch + 1  # most batches, at a cost that a training of a thousand of them a second does not notice
+            return
+        steps = self.params["steps"]
+        self._step = step = min(batch + 1, steps) if steps else batch + 1  # several steps per execution may point beyond the end
+        if now >= self._due_s:
             self._waiting = None
-            self._sent_at = now
-            self._send(frames.Batch(self._epoch, self._step, steps, flat_metrics(logs)))
-        elif self._step == steps:
-            self._waiting = frames.Batch(self._epoch, self._step, steps, flat_metrics(logs))
+            self._due_s = now + self._period_s
+            self._send(frames.Batch(self._epoch, step, steps, flat_metrics(logs)))
+        elif step == steps:
+            self._waiting = (step, logs)
         if self._first_batch_at is None:
             self._first_batch_at = now
-        self._serve((self._epoch, self._step), now - self._first_batch_at > FIRST_EPOCH_S)
+        self._serve((self._epoch, step), now - self._first_batch_at > FIRST_EPOCH_S)
         if self._stop and not self.model.stop_training:
             self.model.stop_training = True
             self.stopped_early = self._step != steps or self._epoch + 1 < self.params["epochs"]
 
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
         """A long validation must not hide that the epoch's last batch is done, nor look like a stall."""
-        if time.monotonic() - self._sent_at >= self._period_s:
-            self._sent_at = time.monotonic()
-            self._send(self._waiting or frames.Alive())
+        if time.monotonic() >= self._due_s:
+            self._due_s = time.monotonic() + self._period_s
+            if self._waiting is None:
+                self._send(frames.Alive())
+            else:
+                step, told = self._waiting
+                self._send(frames.Batch(self._epoch, step, step, flat_metrics(told)))
             self._waiting = None
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:

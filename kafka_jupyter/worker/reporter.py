@@ -36,7 +36,7 @@ class Reporter:
         self._attempt = (run_id, n, worker, nonce)
         self._seq = 0
         self._waiting: collections.deque[Row] = collections.deque()
-        self._bytes = self._lasting = 0  # of all that wait, and of those among them that may not be dropped
+        self._bytes = self._lasting = 0  # of all that wait, and of those among them that may not be dropped: ends of epochs
         self._flying: list[Row] = []
         self._retry_at = 0.0
         self._batch_limit = BATCH_LIMIT
@@ -90,8 +90,9 @@ class Reporter:
         size = 0
         while self._waiting and size < self._batch_limit:
             row = self._waiting.popleft()
-            size += _size(row)
-            self._lasting -= _lasting(row)
+            taken = _size(row)
+            size += taken
+            self._lasting -= taken if isinstance(row, EpochEnded) else 0
             self._flying.append(row)
         self._bytes -= size
         run_id, n, worker, nonce = self._attempt
@@ -119,7 +120,7 @@ class Reporter:
     def _put_back(self) -> None:
         self._waiting.extendleft(reversed(self._flying))
         self._bytes += sum(map(_size, self._flying))
-        self._lasting += sum(map(_lasting, self._flying))
+        self._lasting += sum(_size(row) for row in self._flying if isinstance(row, EpochEnded))
 
     def _smaller(self) -> bool:
         """Whether what the broker does not take can be made smaller: fewer rows in a record, then less in the row."""
@@ -141,12 +142,13 @@ class Reporter:
         return self._seq
 
     def _add(self, row: Row) -> None:
-        if self._lasting > self._limit * 7 // 8 and not _lasting(row):  # to thin so little again and again costs more than it is worth
+        size, lasts = _size(row), isinstance(row, EpochEnded)
+        if self._lasting > self._limit * 7 // 8 and not lasts:  # to thin so little again and again costs more than it is worth
             self._gone([row])
             return
         self._waiting.append(row)
-        self._bytes += _size(row)
-        self._lasting += _lasting(row)
+        self._bytes += size
+        self._lasting += size if lasts else 0
         if self._bytes > self._limit and self._bytes > self._lasting:
             self._thin()
         self.flush(time.monotonic())
@@ -179,11 +181,6 @@ def _cut(row: Row) -> Row | None:
 
 def _size(row: Row) -> int:
     return _ROW_BYTES + (len(row.text) if isinstance(row, LogLine) else 40 * len(row.metrics))
-
-
-def _lasting(row: Row) -> int:
-    """Its size, if it may not be dropped."""
-    return _size(row) if isinstance(row, EpochEnded) else 0
 
 
 def _now_ms() -> int:
