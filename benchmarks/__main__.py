@@ -8,7 +8,26 @@ import os
 import pathlib
 from collections.abc import Callable
 
-from benchmarks import bench, checkpoint, cuts, lag, page, report, signing, small, startup, store, streams, submit, train
+from benchmarks import (
+    bench,
+    checkpoint,
+    cuts,
+    firstuse,
+    lag,
+    long,
+    metrics,
+    page,
+    report,
+    scale,
+    signing,
+    small,
+    startup,
+    store,
+    streams,
+    submit,
+    train,
+    viewers,
+)
 
 
 def peers(what: str) -> Callable[[bench.Bench], report.Chapter]:
@@ -24,16 +43,21 @@ def peers(what: str) -> Callable[[bench.Bench], report.Chapter]:
 
 CHAPTERS = {
     "startup": startup.measure,
+    "firstuse": firstuse.measure,
     "submit": submit.measure,
     "train": train.measure,
     "checkpoint": checkpoint.measure,
     "lag": lag.measure,
+    "metrics": metrics.measure,
     "signing": signing.measure,
     "page": page.measure,
     "small": small.measure,
     "store": store.measure,
     "streams": streams.measure,
     "cuts": cuts.measure,
+    "history": scale.measure,
+    "long": long.measure,
+    "viewers": viewers.measure,
     "ahead": peers("measure"),
     "many": peers("small"),
 }
@@ -47,11 +71,11 @@ def main() -> None:
     parser.add_argument("--runs", type=int, help="how many tiny runs the worker's memory is watched over (500)")
     chosen = parser.parse_args()
     load = os.getloadavg()[0]
-    scale = bench.QUICK if chosen.quick else bench.Scale()
+    size = bench.QUICK if chosen.quick else bench.Scale()
     if chosen.runs is not None:
-        scale = dataclasses.replace(scale, runs=chosen.runs)
+        size = dataclasses.replace(size, runs=chosen.runs)
     bench.quiet_keras()
-    running = bench.Bench(scale)
+    running = bench.Bench(size)
     chapters = []
     try:
         for name in [chosen.only] if chosen.only else CHAPTERS:
@@ -60,8 +84,11 @@ def main() -> None:
             print(f"{chapters[-1]}\n", flush=True)
     finally:
         running.close()
-    if not chosen.only:
-        command = "make bench" if scale == bench.Scale() else "python -m benchmarks --quick (not to be quoted)"
+    if chosen.only:
+        for file in report.draw(chapters, bench.FOLDER.parent):
+            bench.say(f"drawn: {file}")
+    else:
+        command = "make bench" if size == bench.Scale() else "python -m benchmarks --quick (not to be quoted)"
         report.write(RESULTS, chapters, command, load)
         bench.say(f"written to {RESULTS}")
 

@@ -16,6 +16,7 @@ from benchmarks.peers.kernel import Kernel
 from benchmarks.peers.ours import Ours
 from benchmarks.peers.ray import Ray
 from benchmarks.peers.system import System, Times
+from benchmarks.plot import trainings
 from benchmarks.report import Chapter, Figure, percentile, spread
 
 HOW = """Three trainings, each a new model: the quickstart's MLP on scikit-learn's digits (20 epochs of 57 batches); a CNN on the same
@@ -49,13 +50,13 @@ def systems(bench: Bench) -> Any:
 
 def measure(bench: Bench) -> Chapter:
     rounds = max(bench.scale.rounds // 2, 3)
-    figures, tables = [], []
+    figures, tables, measured = [], [], {}
     with systems(bench) as up:
         for what, make, data, epochs, batch_size in _works():
-            found = _in_turns(up, what, rounds, make, data, epochs, batch_size)
+            measured[what] = found = _in_turns(up, what, rounds, make, data, epochs, batch_size)
             figures += _figures(what, found)
             tables.append(_table(what, found))
-    return Chapter("Ahead of whom", HOW, figures, "\n\n".join(tables))
+    return Chapter("Ahead of whom", HOW, figures, "\n\n".join(tables), lambda file: trainings(file, measured, Kernel.name, Ours.name))
 
 
 def _works() -> list[tuple[str, Make, Data, int, int]]:

@@ -26,19 +26,20 @@ IDLE_S = 60.0
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """`rounds` of what takes seconds, `runs` tiny ones, `epochs` of the run whose lag is measured, `processes` a kind, `mib` to store,
-    `cuts` of a stream, `stalled` clients beside a fifth as many that read."""
+    """`rounds` of what takes seconds, `runs` tiny ones, `epochs` of the run whose lag is measured, `processes` a kind, `mib`: sizes to
+    store, `cuts` of a stream, `stalled` clients beside a fifth as many that read, `history` runs that have ended."""
 
     rounds: int = 15
     runs: int = 500
     epochs: int = 300
     processes: int = 15
-    mib: int = 200
+    mib: tuple[int, ...] = (10, 100, 1024)
     cuts: int = 10_000
     stalled: int = 100
+    history: int = 10_000
 
 
-QUICK = Scale(rounds=3, runs=40, epochs=60, processes=5, mib=20, cuts=300, stalled=20)
+QUICK = Scale(rounds=3, runs=40, epochs=60, processes=5, mib=(1, 10), cuts=300, stalled=20, history=1_000)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,10 +9,11 @@ import pathlib
 import platform
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import psutil
 
+PICTURE = "results.svg"
 PACKAGES = ("keras", "tensorflow-cpu", "tensorflow", "numpy", "confluent-kafka", "msgspec", "distributed", "ray", "ipyparallel")
 
 
@@ -37,11 +38,13 @@ class Chapter:
     how: str
     figures: list[Figure]
     after: str = ""
+    picture: Callable[[pathlib.Path], None] | None = None  # draws itself into a file
 
     def __str__(self) -> str:
         rows = "\n".join(map(str, self.figures))
         table = f"| figure | value | target | met? |\n|---|---|---|---|\n{rows}"
-        return "\n\n".join(filter(None, (f"## {self.title}", self.how, table, self.after)))
+        shown = f"![{self.title}]({PICTURE})" if self.picture is not None else ""
+        return "\n\n".join(filter(None, (f"## {self.title}", self.how, table, shown, self.after)))
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -63,8 +66,19 @@ def p50_p99(seconds: Sequence[float]) -> str:
 
 
 def write(file: pathlib.Path, chapters: Sequence[Chapter], command: str, load: float) -> None:
+    """And the pictures beside it."""
     parts = ["# Benchmarks", _machine(command, load), *map(str, chapters)]
     file.write_text("\n\n".join(parts) + "\n", "utf-8")
+    draw(chapters, file.parent)
+
+
+def draw(chapters: Sequence[Chapter], folder: pathlib.Path) -> list[pathlib.Path]:
+    drawn = []
+    for chapter in chapters:
+        if chapter.picture is not None:
+            drawn.append(folder / PICTURE)
+            chapter.picture(drawn[-1])
+    return drawn
 
 
 def _machine(command: str, load: float) -> str:
