@@ -17,7 +17,9 @@ import pytest
 
 from kafka_jupyter.brokers import relay
 from kafka_jupyter.brokers.log import Log
-from kafka_jupyter.protocol import control
+from kafka_jupyter.protocol import control, ids
+from kafka_jupyter.runs import view
+from kafka_jupyter.runs.state import RunState
 from kafka_jupyter.server import replay
 from kafka_jupyter.server.hub import Hub
 from kafka_jupyter.server.limits import Limits
@@ -249,3 +251,32 @@ async def test_2000_clients_that_come_and_go_leave_nothing_behind(server: Server
     await eventually(lambda: open_files() <= files + clients, "files were left open")
     await eventually(lambda: kafka_clients() <= clients, "Kafka clients were left open")
     assert own_threads() <= threads
+
+
+async def test_a_change_is_described_once_for_all_who_are_told_and_the_next_one_anew(
+    server: Server, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    player = Player.new(log)
+    player.submit()
+    player.claim()
+    player.start()
+    streams = [await begun(server, f"?runs={player.run_id}") for _ in range(20)]
+    described: list[str] = []
+    card_state = view.card_state
+
+    def noting(state: RunState, **more: Any) -> dict[str, Any]:
+        described.append(state.state)
+        return card_state(state, **more)
+
+    monkeypatch.setattr(view, "card_state", noting)
+    for request, state in (
+        (control.PauseRequested, "PAUSING"),
+        (control.ResumeRequested, "RUNNING"),
+        (control.CancelRequested, "CANCELLING"),
+    ):
+        player.say(request(run_id=player.run_id, request_id=ids.new_request_id()))
+        for stream in streams:
+            await stream.until(lambda seen, state=state: [e for e in seen if e.kind == "run"][-1].data["state"] == state, f"it is {state}")
+    assert len(described) <= 3 * 3, "once for each change, and once more where some streams were slower than a state may be old"
+    told = {tuple(dict.fromkeys(data["state"] for data in stream.of("run"))) for stream in streams}
+    assert told == {("RUNNING", "PAUSING", "CANCELLING")}, "a stream may pass over a state that was brief, no stream tells an old one"
