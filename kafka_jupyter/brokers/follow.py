@@ -320,13 +320,13 @@ class Follower:
         """Of the past. What nobody needs is not judged: all announcements of a worker but its last, rows of runs that have ended."""
         base, run_id = self.log.topics.base(message.topic), (message.key or b"").decode("utf-8", "replace")
         with self._lock:
-            if base == topics.TRAINING_LOG and self._ledger.leaves_rows(run_id):
+            needless = base == topics.WORKER_STATE or (base == topics.TRAINING_LOG and self._ledger.leaves_rows(run_id))
+            if needless:
                 self._positions[(message.topic, message.partition)] = message.offset + 1
-            elif base == topics.WORKER_STATE:
-                announced.keep(message, self.log.said_ms(message))
-                self._positions[(message.topic, message.partition)] = message.offset + 1
-            else:
-                self._take(message)
+        if not needless:
+            self._take(message)  # without the lock: listeners are called
+        elif base == topics.WORKER_STATE:
+            announced.keep(message, self.log.said_ms(message))
 
     def _lacking(self, ends: dict[Partition, int]) -> set[str | None]:
         """The kinds of topics of which there is more to read."""
