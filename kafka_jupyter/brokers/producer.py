@@ -42,10 +42,8 @@ class Producer:
     number. So on a partition whose leader comes up in that moment, the records reported so are *not* in the log.
     """
 
-    def __init__(self, cluster: Cluster, delivery_timeout_s: float | None = None, compression: str = "none") -> None:
-        """`compression`: librdkafka's name of it, for where the settings ask for none."""
+    def __init__(self, cluster: Cluster, delivery_timeout_s: float | None = None) -> None:
         self._cluster = cluster
-        self._compression = cluster.settings.kafka.get("compression.type", compression)
         timeout = cluster.settings.delivery_timeout_s if delivery_timeout_s is None else delivery_timeout_s
         self._timeout_s = timeout
         self._client = self._make()
@@ -144,7 +142,6 @@ class Producer:
             delivery_timeout_ms=int(self._timeout_s * 1000),
             message_max_bytes=2 << 20,
             queue_buffering_max_kbytes=64 << 10,
-            compression_type=self._compression,
         )
         return confluent_kafka.Producer(config)
 

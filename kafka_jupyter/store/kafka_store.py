@@ -42,9 +42,6 @@ logger = redact.logger(__name__)
 
 WINDOW = 32  # chunks on their way to the broker, of all uploads together: 16 MiB of memory
 LOOK_AHEAD_S = 10.0  # so old may be what `find` takes from `look_ahead`: who deletes meanwhile is seen behind the chunks
-# Pictures and the like are a tenth as large on the disk, and there half as soon again; weights, which do not shrink, are no slower. zstd
-# makes them smaller still, and costs more time than it saves (docs/performance.md).
-COMPRESSION = "lz4"
 AFTERMATH = 128  # records behind a data set that are looked through for tombstones before it is used again
 _Record = tuple[str, int, str, str, bytes | None]  # topic, partition, type, key, value
 CHUNK_TYPE = "chunk"
@@ -64,7 +61,7 @@ class KafkaShelf:
         self._index = Index(log, self._scanner)
         # Its own one: heartbeats must not queue up behind megabytes. Made at once: the first record of an idempotent producer
         # waits half a second for its producer id.
-        self._producer = Producer(log.cluster, compression=COMPRESSION)
+        self._producer = Producer(log.cluster)
         self._window = threading.Semaphore(WINDOW)
         self._deleted: set[str] = set()  # uploads; their chunks stay readable until Kafka compacts the log
         self._seen_whole: dict[str, int] = {}  # upload -> offset up to which nothing was wrong with it
