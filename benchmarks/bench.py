@@ -116,6 +116,13 @@ def environment(settings: Settings) -> dict[str, str]:
     return local_daemons.environment(settings) | {env_name("config"): os.devnull}
 
 
+def python(code: str, settings: Settings, *arguments: str) -> str:
+    """The last line that this text prints, run by a fresh process with these settings. Raises CalledProcessError."""
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, env=environment(settings), check=True, stdout=subprocess.PIPE, text=True, cwd=FOLDER)
+    return done.stdout.strip().splitlines()[-1]
+
+
 def _start_worker(settings: Settings) -> subprocess.Popen[bytes]:
     env = environment(settings.replace(cache_dir=FOLDER / "worker-cache"))
     command = [sys.executable, "-m", "kafka_jupyter.cli", "worker", "--name", "bench", "--slots", str(SLOTS)]

@@ -6,14 +6,12 @@ import json
 import pathlib
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 
 from playwright.sync_api import Browser
 
-from benchmarks.bench import FOLDER, Bench, environment, say
+from benchmarks.bench import FOLDER, Bench, python, say
 from benchmarks.report import Chapter, Figure, spread
 from kafka_jupyter.brokers import local
 from kafka_jupyter.settings import Settings
@@ -52,7 +50,7 @@ def measure(bench: Bench) -> Chapter:
     rounds = max(3, bench.scale.rounds // 2)
     ready = list(_ready(warm, rounds + 1))[1:]
     say("the server extension")
-    servers = {on: [float(_python(SERVER % on, warm)) for _ in range(rounds + 1)][1:] for on in (True, False)}
+    servers = {on: [float(python(SERVER % on, warm)) for _ in range(rounds + 1)][1:] for on in (True, False)}
     with tempfile.TemporaryDirectory() as folder, running_chromium() as browser:
         labs = _labs(browser, pathlib.Path(folder), rounds)
     known = [done for _, done in ready]
@@ -76,18 +74,11 @@ def _ready(warm: Settings, rounds: int) -> Iterator[tuple[float, float]]:
             data_dir=folder / "data", cache_dir=warm.cache_dir, key_dir=folder / "keys", owner="bench", trust_file=folder / "trust.toml"
         )
         try:
-            kafka, done = json.loads(_python(READY, settings))
+            kafka, done = json.loads(python(READY, settings))
         finally:
             local.down(settings)
             shutil.rmtree(folder, ignore_errors=True)
         yield kafka, done
-
-
-def _python(code: str, settings: Settings) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment(settings), check=True, stdout=subprocess.PIPE, text=True, cwd=FOLDER
-    )
-    return done.stdout.strip().splitlines()[-1]
 
 
 def _labs(browser: Browser, folder: pathlib.Path, rounds: int) -> dict[bool, list[float]]:

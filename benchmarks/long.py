@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import pathlib
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 
 from playwright.sync_api import Browser
 
-from benchmarks.bench import FOLDER, Bench, environment, say
+from benchmarks.bench import Bench, python, say
 from benchmarks.page import WATCH_CARDS
 from benchmarks.report import Chapter, Figure, spread
 from kafka_jupyter.brokers.kafka import Cluster
@@ -89,9 +87,7 @@ def _played(settings: Settings, epochs: int, rows_a_record: int) -> Member:
 
 def _attach(settings: Settings, run: Member) -> tuple[float, int]:
     """Seconds, and bytes of memory."""
-    command = [sys.executable, "-c", ATTACH, run.run_id]
-    done = subprocess.run(command, env=environment(settings), check=True, stdout=subprocess.PIPE, cwd=FOLDER)
-    seconds, epochs, grown = json.loads(done.stdout)
+    seconds, epochs, grown = json.loads(python(ATTACH, settings, run.run_id))
     assert epochs == run.epochs
     return seconds, grown
 

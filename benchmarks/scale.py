@@ -13,15 +13,14 @@ from collections.abc import Iterator
 
 import psutil
 
-from benchmarks.bench import FOLDER, Bench, environment, say
+from benchmarks.bench import FOLDER, Bench, environment, python, say
 from benchmarks.report import Chapter, Figure, p50_p99, percentile, spread
-from kafka_jupyter.brokers.follow import Follower
 from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.settings import Settings
-from kafka_jupyter.worker.snapshotter import PERIOD_S, Snapshotter
 from tests.support.crowd import Member, play
 from tests.support.jupyter_server import TOKEN, jupyter_server
+from tests.support.scribe import scribe
 
 HOW = """{ended:,} runs that have ended (1 in 4 failed or cancelled), each of 20 epochs, 6 heartbeats and 3 checkpoints, 40 that are
 running, one of them since before all others, and 260 that wait; snapshots as a worker writes them. *New*: a fresh process, from the call
@@ -51,18 +50,17 @@ def measure(bench: Bench) -> Chapter:
     Log.open(Cluster(empty), create=True).close()
     log = Log.open(Cluster(full), create=True)
     try:
-        history = History(log)
-        history.fill(bench.scale.history)
+        count = fill(log, bench.scale.history)
     finally:
         log.close()
     say("new processes, commands, servers")
     _new(full)
     new = [_new(full) for _ in range(bench.scale.rounds)]
-    assert {seen.runs for seen in new} == {history.count}, new
+    assert {seen.runs for seen in new} == {count}, new
     commands = [[_command(settings) for _ in range(bench.scale.rounds)] for settings in (empty, full)]
     servers = [_server(settings) for settings in (empty, full)]
-    assert servers[1].total == history.count
-    return _chapter(history.count, bench.scale.history, new, commands, servers)
+    assert servers[1].total == count
+    return _chapter(count, bench.scale.history, new, commands, servers)
 
 
 def _chapter(count: int, ended: int, new: list[Seen], commands: list[list[float]], servers: list[Served]) -> Chapter:
@@ -84,41 +82,24 @@ def _chapter(count: int, ended: int, new: list[Seen], commands: list[list[float]
     return Chapter("A long history", HOW.format(ended=ended, asked=ASKED), figures)
 
 
-class History:
-    """A log that is filled with runs, and the worker beside it that writes snapshots. `count`: runs that are in it."""
+def fill(log: Log, ended: int) -> int:
+    """Plays them all, with the snapshots that a worker would have written; how many there are now."""
+    played = 0
+    with scribe(log) as writer:
+        for members in ([_running("marathon", 100_000)], *_past(ended), _late()):
+            play(log, members)
+            writer.round()
+            played += len(members)
+            say(f"{played:,} runs in the log")
+    return played
 
-    def __init__(self, log: Log) -> None:
-        self.count = 0
-        self._log, self._clock = log, time.monotonic()
-        self._follower = Follower(log, rows=False)
-        self._follower.start()
-        self._snapshotter = Snapshotter(log, self._follower, "bench")
-        self._follower.subscribe(self._snapshotter.saw)
 
-    def fill(self, ended: int) -> None:
-        self._play([Member("marathon", epochs=100_000, done=20, ends=None, beats=6, checkpoints=3)])
-        for members in _past(ended):
-            self._play(members)
-            self._write_snapshots()
-            if self.count % 2000 == 1:
-                say(f"{self.count:,} runs in the log")
-        self._play([Member(f"search-{i}", epochs=100, done=20, ends=None, beats=6, checkpoints=3) for i in range(RUNNING - 1)])
-        self._play([Member(f"later-{i}", waits=True) for i in range(WAITING)])
-        self._write_snapshots()
-        self._follower.close()
+def _running(name: str, epochs: int = 100) -> Member:
+    return Member(name, epochs=epochs, done=20, ends=None, beats=6, checkpoints=3)
 
-    def _play(self, members: list[Member]) -> None:
-        play(self._log, members)
-        self.count += len(members)
 
-    def _write_snapshots(self) -> None:
-        """What a worker's loop does in the next twenty seconds, without the waiting: snapshots, then marks."""
-        known = self._follower.wait(lambda: sum(1 for _ in self._follower.states()) == self.count, 60)
-        assert known
-        for _ in range(2):
-            self._clock += 2 * PERIOD_S
-            self._snapshotter.tick(self._clock)
-            assert self._log.producer.flush(60) == 0
+def _late() -> list[Member]:
+    return [*(_running(f"search-{i}") for i in range(RUNNING - 1)), *(Member(f"later-{i}", waits=True) for i in range(WAITING))]
 
 
 def _past(ended: int) -> Iterator[list[Member]]:
@@ -139,8 +120,7 @@ class Seen:
 
 
 def _new(settings: Settings) -> Seen:
-    done = subprocess.run([sys.executable, "-c", NEW], env=environment(settings), check=True, capture_output=True, cwd=FOLDER)
-    return Seen(*json.loads(done.stdout))
+    return Seen(*json.loads(python(NEW, settings)))
 
 
 def _command(settings: Settings) -> float:

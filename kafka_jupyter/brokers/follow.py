@@ -1,7 +1,7 @@
 """Follower: one thread, one reader, one Ledger for a whole process; whoever wants to know of changes listens.
 
-It starts from the snapshots, reads `run_control` to its end, then `training_log` from where the rows of the active runs begin.
-Rows of runs that ended before are read when somebody asks (`history`).
+It starts from the snapshots, reads `run_control` to its end, then `training_log` from where the rows of the active runs begin, if that is
+not too far back (`catching_up`). Rows of runs that ended before, or began before that, are read when somebody asks (`history`).
 """
 
 from __future__ import annotations

@@ -25,20 +25,20 @@ def read_snapshots(log: Log, reader: Reader | Relay, distrust: str) -> list[snap
     Only what is needed is judged and decoded, which costs more than to read it: of each key the newest, and none of a run in a page.
     """
     found: dict[bytes, collections.deque[Message]] = {}
-    pages: dict[bytes, snapshots.Page] = {}
+    pages: dict[bytes, snapshots.Record | snapshots.Unreadable] = {}
     for place in log.topics.all_places(topics.RUN_STATE):
         low, high = reader.bounds(place)
         for message in log.read_range(place, low, high) if low < high else ():
             key = message.key or b""
-            if key in pages:  # the same runs once more: they have ended
-                continue
-            record = _newest(log, key, [message], distrust) if key.startswith(b"page/") else None
-            if isinstance(record, snapshots.Page):
-                pages[key] = record  # taken at once: most of what is in the topic, and not to be in memory twice
-                found.pop(key, None)
-            else:
+            if not key.startswith(b"page/"):
                 found.setdefault(key, collections.deque(maxlen=KEPT)).append(message)
-    ended = {state.run_id.encode() for page in pages.values() for state in page.states if _lives_in(log, state.run_id) == page.partition}
+            elif not isinstance(pages.get(key), snapshots.Page):  # else the same runs once more: they have ended
+                # Taken at once: pages are most of what is in the topic, and need not be in memory twice.
+                record = _newest(log, key, [message], distrust)
+                if record is not None:
+                    pages[key] = record
+    whole = [page for page in pages.values() if isinstance(page, snapshots.Page)]
+    ended = {state.run_id.encode() for page in whole for state in page.states if _lives_in(log, state.run_id) == page.partition}
     others = [_newest(log, key, reversed(kept), distrust) for key, kept in found.items() if key.rpartition(b"/")[0] not in ended]
     return [*pages.values(), *(record for record in others if record is not None)]
 
@@ -52,8 +52,8 @@ def _newest(log: Log, key: bytes, messages: Iterable[Message], distrust: str) ->
             if message.value is None:
                 log.check_type(message, origin, tombstone("mark" if key.startswith(b"mark/") else "snapshot"))
                 break
-            at = message.topic, message.partition, message.offset
-            record = snapshots.decode(message.value, key, topic=at[0], partition=at[1], offset=at[2])
+            place = {"partition": message.partition, "offset": message.offset}
+            record = snapshots.decode(message.value, key, topic=message.topic, **place)
             log.check_type(message, origin, snapshots.type_of(record))
         except errors.BadRecord as bad:
             log.note_junk(topics.RUN_STATE, bad)

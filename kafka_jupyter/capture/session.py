@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import operator
 import pathlib
 import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,7 +13,7 @@ from kafka_jupyter.capture import check, patch, send
 from kafka_jupyter.capture.options import Options, Place
 from kafka_jupyter.capture.view import View
 from kafka_jupyter.capture.waiting import wait_for
-from kafka_jupyter.client import Client, TrainingRun, outcome, targets
+from kafka_jupyter.client import Client, TrainingRun, find, outcome, targets
 from kafka_jupyter.client.targets import Target
 from kafka_jupyter.protocol import ids
 from kafka_jupyter.protocol.task import CallbackSpec
@@ -153,7 +152,7 @@ class Session:
         fitting = [state for state in states if _same(state, name, self.settings.owner, prepared.digest)]
         if not fitting:
             return None
-        run_id = max(fitting, key=operator.attrgetter("newness")).run_id
+        run_id = max(fitting, key=find.newness).run_id
         self.view.note(f"Attached to {run_id}, which trains the same.")
         return TrainingRun(self.client, run_id, name=name, submitted=True, model=prepared.captured.model)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import operator
 import os
 import re
 import threading
@@ -95,7 +94,7 @@ def offers(found: Iterable[RunState], states: frozenset[State], owner: str, inco
     from kafka_jupyter.client import find  # late: it loads the Kafka client
 
     known: dict[str, str] = {}
-    for state in sorted(found, key=operator.attrgetter("newness"), reverse=True):
+    for state in sorted(found, key=find.newness, reverse=True):
         if state.state in states:
             names = [find.name_of(state)] if find.owner_of(state) == owner else []
             for word in (*names, state.run_id):

@@ -104,7 +104,7 @@ def in_order(found: list[TrainingRun], sort: Sort) -> list[TrainingRun]:
 
 
 def _rows_here(client: Client, card: dict[str, Any]) -> facts.Rows:
-    """Those in memory: of all runs that have not ended, and of those that ended a moment ago. No run is read for a list."""
+    """Those in memory: of runs that have not ended, as far back as a follower looks when it begins. No run is read for a list."""
     history = client.connection().follower().history_here(card["run_id"])
     return history.rows if history is not None else ()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import operator
 from collections.abc import Iterable
 
 from kafka_jupyter.errors import RunAmbiguous, RunNotFound
@@ -22,16 +21,21 @@ def find(states: Iterable[RunState], text: str, owner: str) -> RunState:
         return known[text]
     mine = [state for state in known.values() if name_of(state) == text and owner_of(state) == owner]
     if mine:
-        return max(mine, key=operator.attrgetter("newness"))
+        return max(mine, key=newness)
     found = [known[run_id] for run_id in known if text and _begins(run_id, text)]
     if len(found) == 1:
         return found[0]
     if found:
-        found.sort(key=operator.attrgetter("newness"), reverse=True)
+        found.sort(key=newness, reverse=True)
         named = ", ".join(state.run_id for state in found[:CANDIDATES])
         more = f" and {len(found) - CANDIDATES} more" if len(found) > CANDIDATES else ""
         raise RunAmbiguous(run_id=repr(text), candidates=named + more)
     raise RunNotFound(run_id=repr(text), nearest=_nearest(known, text))
+
+
+def newness(state: RunState) -> tuple[int, str]:
+    """To order runs by: when they were submitted."""
+    return state.newness
 
 
 def name_of(state: RunState) -> str:
@@ -59,8 +63,8 @@ def _nearest(known: dict[str, RunState], text: str) -> str:
         for word in {run_id, short_name(run_id), name_of(state)}:
             by_word.setdefault(word, []).append(run_id)
     words = difflib.get_close_matches(text, by_word, n=NEAREST, cutoff=0.4)
-    near = list(dict.fromkeys(run_id for word in words for run_id in sorted(by_word[word], key=lambda r: known[r].newness, reverse=True)))
+    near = list(dict.fromkeys(run_id for word in words for run_id in sorted(by_word[word], key=lambda r: newness(known[r]), reverse=True)))
     if not near:
-        near = [state.run_id for state in sorted(known.values(), key=operator.attrgetter("newness"), reverse=True)]
+        near = [state.run_id for state in sorted(known.values(), key=newness, reverse=True)]
         return f"The newest: {', '.join(near[:NEAREST])}."
     return f"Nearest: {', '.join(near[:NEAREST])}."

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from typing import Any
@@ -29,6 +30,7 @@ from kafka_jupyter.server.tallies import Tallies
 
 SHOWN_S = 0.1  # a state is made once for all who are told of one change; it says what time it is, and may be as old as this
 SHOWN = 1000  # states that are kept for that
+NEVER = (-math.inf, b"")
 GONE_WORKERS = 1000  # workers that are remembered as gone, for streams that come back
 
 
@@ -145,24 +147,28 @@ class Hub:
     def _states(self, subscriber: Subscriber) -> list[bytes]:
         """No more than one turn takes. The others stay in `runs`."""
         chosen = list(itertools.islice(subscriber.runs, self._limits.batch_runs))
-        self._show([run_id for run_id in chosen if run_id not in self._shown or self._loop.time() - self._shown[run_id][0] > SHOWN_S])
+        shown = self._show(chosen)
         told: list[bytes] = []
         size = 0
         for run_id in chosen:
             if size >= self._limits.batch_bytes:
                 break
             del subscriber.runs[run_id]
-            if run_id in self._shown:
-                told.append(self._shown[run_id][1])
+            if run_id in shown:
+                told.append(shown[run_id])
                 size += len(told[-1])
         return told
 
-    def _show(self, run_ids: list[str]) -> None:
-        if len(self._shown) > SHOWN:
-            self._shown.clear()
-        states = [state for state in map(self._follower.state, run_ids) if state is not None]
+    def _show(self, run_ids: list[str]) -> dict[str, bytes]:
+        """The states of these runs as events, but for those of runs that nobody knows; shared by all streams that are told at once."""
         now_s = self._loop.time()
-        self._shown.update((card["run_id"], (now_s, events.body("run", card))) for card in self.cards(states))
+        shown = {run_id: body for run_id in run_ids for made_s, body in [self._shown.get(run_id, NEVER)] if now_s - made_s <= SHOWN_S}
+        states = [state for run_id in run_ids if run_id not in shown and (state := self._follower.state(run_id)) is not None]
+        made = {card["run_id"]: events.body("run", card) for card in self.cards(states)}
+        if len(self._shown) + len(made) > SHOWN:
+            self._shown.clear()
+        self._shown.update((run_id, (now_s, body)) for run_id, body in made.items())
+        return shown | made
 
     def take(self, subscriber: Subscriber) -> list[events.Event] | None:
         """What is new for this stream, empty if nothing is; None if it has fallen out of the ring."""

@@ -41,7 +41,9 @@ from kafka_jupyter.store.source import Source, pieces_of
 logger = redact.logger(__name__)
 
 WINDOW = 32  # chunks on their way to the broker, of all uploads together: 16 MiB of memory
-LOOK_AHEAD_S = 10.0  # so old may be what `find` takes from `look_ahead`: who deletes meanwhile is seen behind the chunks
+# So old may be what `find` takes from `look_ahead`: longer than most models take to be described. Who deletes a data set meanwhile is seen
+# behind its chunks, unless more than AFTERMATH records have come after them.
+LOOK_AHEAD_S = 2.0
 AFTERMATH = 128  # records behind a data set that are looked through for tombstones before it is used again
 _Record = tuple[str, int, str, str, bytes | None]  # topic, partition, type, key, value
 CHUNK_TYPE = "chunk"
@@ -96,7 +98,7 @@ class KafkaShelf:
 
     def find(self, sha256: str, size: int) -> Ref | None:
         entry = self._index.get(data_key(sha256), LOOK_AHEAD_S)
-        if entry is None or entry.ref.upload in self._deleted or entry.ref.size != size or not self._is_whole(entry.ref):
+        if entry is None or entry.ref.size != size or not self._is_whole(entry.ref):
             return None
         return entry.ref
 

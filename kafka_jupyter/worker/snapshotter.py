@@ -34,7 +34,7 @@ class Snapshotter:
         self._changed: dict[int, dict[str, RunState]] = {}
         self._upto: dict[int, int] = {}
         self._marked: dict[int, int] = {}
-        self._through: dict[str, int] | None = None  # run that lives → up to where its last snapshot speaks of it
+        self._through: dict[str, int] = {}  # run that lives → up to where the last snapshot that we wrote speaks of it
         self._writing: dict[int, _Round] = {}
         self._unmarked: dict[int, tuple[float, float]] = {}  # partitions whose last round failed: how long to wait, and until when
         self._next_s = 0.0
@@ -69,10 +69,8 @@ class Snapshotter:
 
     def _stale(self, partition: int, upto: int) -> dict[str, RunState]:
         """Runs of the partition that live, of which nothing has been written for long."""
-        if self._through is None:
-            self._through = dict(self._follower.beginning.through)
-        log_topics, through = self._log.topics, self._through
-        live = [s for s in self._follower.active() if log_topics.place(topics.RUN_CONTROL, s.run_id)[1] == partition]
+        through = self._follower.beginning.through | self._through
+        live = [s for s in self._follower.active() if self._log.topics.place(topics.RUN_CONTROL, s.run_id)[1] == partition]
         return {s.run_id: s for s in live if max(s.upto, through.get(s.run_id, -1)) < upto - STALE_RECORDS}
 
     def _finish(self, partition: int, written: _Round, now_s: float) -> None:
@@ -92,7 +90,6 @@ class Snapshotter:
         self._changed[partition] = written.states | self._changed.get(partition, {})
 
     def _note(self, written: _Round) -> None:
-        assert self._through is not None
         for run_id, state in written.states.items():
             if state.terminal:
                 self._through.pop(run_id, None)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from kafka_jupyter.brokers import catching_up
 from kafka_jupyter.brokers.follow import Follower
 from kafka_jupyter.brokers.kafka import Cluster
 from kafka_jupyter.brokers.log import Log
@@ -82,7 +83,7 @@ def test_ten_thousand_ended_runs_cost_a_new_reader_and_a_worker_no_more_records_
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """But for their pages, of which one holds hundreds."""
-    old = [Member("waits-for-a-gpu", waits=True), Member("paused-for-weeks", ends=None, done=1, beats=1, checkpoints=2)]
+    old = [Member("waits-for-a-gpu", waits=True), Member("silent-for-weeks", ends=None, done=1, beats=1, checkpoints=2)]
     play(log, old)
     with scribe(log) as writer:
         _work(log, writer, FEW)
@@ -128,3 +129,25 @@ def test_rows_of_runs_that_have_ended_are_not_judged_before_somebody_asks(log: L
         assert cost.judged == records + 2
         assert [row.epoch for row in fresh.history(ended.run_id).epochs] == list(range(20))
         assert cost.judged == records + 3
+
+
+def test_a_run_that_began_too_far_back_is_read_whole_when_somebody_asks_and_goes_on_live(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catching_up, "LOOK_BACK", 2)
+    running = Player.new(log, epochs=9)
+    running.submit()
+    running.claim()
+    running.start()
+    for epoch in range(5):
+        running.epoch(epoch)
+    with counted(log, monkeypatch) as cost, contextlib.closing(Follower(log)) as fresh:
+        fresh.start()
+        assert cost.judged == 3, "none of its rows"
+        assert fresh.lacks_rows(running.run_id)
+        running.epoch(5)
+        place = log.topics.place(topics.TRAINING_LOG, running.run_id)
+        assert fresh.wait(lambda: fresh.position(place) == 6, 10)
+        assert [row.epoch for row in fresh.history(running.run_id).epochs] == [0, 1, 2, 3, 4, 5]
+        running.epoch(6)
+        assert fresh.wait(lambda: fresh.position(place) == 7, 10)
+        assert not fresh.lacks_rows(running.run_id)
+        assert [row.epoch for row in fresh.history(running.run_id).epochs] == [0, 1, 2, 3, 4, 5, 6]

@@ -20,6 +20,7 @@ from kafka_jupyter.brokers.log import Log
 from kafka_jupyter.protocol import control, ids
 from kafka_jupyter.runs import view
 from kafka_jupyter.runs.state import RunState
+from kafka_jupyter.server import hub as room
 from kafka_jupyter.server import replay
 from kafka_jupyter.server.hub import Hub
 from kafka_jupyter.server.limits import Limits
@@ -280,3 +281,22 @@ async def test_a_change_is_described_once_for_all_who_are_told_and_the_next_one_
     assert len(described) <= 3 * 3, "once for each change, and once more where some streams were slower than a state may be old"
     told = {tuple(dict.fromkeys(data["state"] for data in stream.of("run"))) for stream in streams}
     assert told == {("RUNNING", "PAUSING", "CANCELLING")}, "a stream may pass over a state that was brief, no stream tells an old one"
+
+
+async def test_no_change_is_lost_where_more_runs_change_than_states_are_kept(
+    log: Log, manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one stream has just had made another one is told as well, whatever is dropped in between."""
+    monkeypatch.setattr(room, "SHOWN", 3)
+    monkeypatch.setattr(room, "SHOWN_S", 60.0)
+    players = [Player.new(log, f"net-{i}") for i in range(6)]
+    for player in players:
+        player.submit()
+    names = [player.run_id for player in players]
+    session = await manager.session()
+    await eventually(lambda: len(session.follower.states()) == len(names), "the server has not heard of them")
+    some, every = (session.hub.join(room.Wanted(frozenset(wanted)), None)[0] for wanted in (names[:4], names))
+    for subscriber, wanted in ((some, names[:4]), (every, names)):
+        told = b"".join(event.body for event in session.hub.states_for(subscriber))
+        assert [name for name in names if name.encode() in told] == wanted
+        session.hub.leave(subscriber)
